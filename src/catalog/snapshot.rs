@@ -1,0 +1,79 @@
+//! The catalog as the edge and intake see it: complete, checked, immutable. A reload makes a new one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::deep_link::DeepLinkHosts;
+use super::rulebook::{MerchantRules, OfferRules, PublisherRules, Rulebook};
+use super::template::Template;
+use super::{MerchantId, OfferId, PublisherId};
+use crate::event::MerchantStatus;
+
+pub struct Snapshot {
+    /// What money depends on.
+    pub rulebook: Arc<Rulebook>,
+    /// SHA-256 of the rulebook's canonical JSON, 64 lower-case hex digits.
+    pub hash: String,
+    pub merchants: HashMap<MerchantId, Merchant>,
+    pub offers: HashMap<OfferId, Offer>,
+}
+
+/// What intake needs of a merchant: who they are and how they prove it.
+pub struct Merchant {
+    pub id: MerchantId,
+    pub rules: MerchantRules,
+    pub bearer_tokens_sha256: Vec<[u8; 32]>,
+    pub postback_tokens_sha256: Vec<[u8; 32]>,
+    /// Newest first.
+    pub signing_secrets: Vec<Vec<u8>>,
+    /// Empty: from anywhere.
+    pub allow_networks: Vec<IpNet>,
+    /// Lower-cased word to status.
+    pub status_words: BTreeMap<String, MerchantStatus>,
+    /// Conversion types of this merchant's offers beside `sale lead signup install`.
+    pub conversion_types: Vec<String>,
+}
+
+/// What the edge needs of an offer, precomputed.
+pub struct Offer {
+    pub id: OfferId,
+    pub rules: OfferRules,
+    pub landing: Option<Template>,
+    /// Macros are not expanded here: a rejected click gets nothing of ours (contract E24).
+    pub fallback_url: Option<String>,
+    /// The landing page with all macros empty, for rejected clicks (contract E24).
+    pub plain_landing_url: Option<String>,
+    pub deep_links: DeepLinkHosts,
+    pub click_id_parameter: String,
+    pub stand_down: bool,
+    pub extra_parameters: Vec<(String, Template)>,
+}
+
+/// A dedicated link. `url` is already checked against the offer's hosts and re-serialised.
+pub struct Link<'a> {
+    pub code: &'a str,
+    pub offer_id: OfferId,
+    pub publisher_id: PublisherId,
+    pub url: Option<&'a str>,
+}
+
+impl Snapshot {
+    /// A dedicated link by its exact code.
+    pub fn link(&self, _code: &[u8]) -> Option<Link<'_>> {
+        unimplemented!()
+    }
+
+    pub fn offer(&self, offer_id: OfferId) -> Option<&Offer> {
+        self.offers.get(&offer_id)
+    }
+
+    pub fn publisher(&self, publisher_id: PublisherId) -> Option<&PublisherRules> {
+        self.rulebook.publishers.get(&publisher_id)
+    }
+
+    pub fn merchant(&self, merchant_id: MerchantId) -> Option<&Merchant> {
+        self.merchants.get(&merchant_id)
+    }
+}

@@ -1,0 +1,144 @@
+//! `click.keys_file`: the secrets that sign click IDs and name visitors (contract E44).
+
+use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
+
+const TAG_BYTES: usize = 8;
+const KEY_BYTES: usize = 32;
+
+/// Signing keys by number, and the visitor secret that never rotates.
+pub struct Keys {
+    signing: u8,
+    by_number: [Option<hmac::Key>; 16],
+    visitor: [u8; KEY_BYTES],
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    #[error("{line}: not `NUMBER:HEX` (0-15, 64 hex digits) or `visitor:HEX` (64 hex digits)")]
+    Line { line: usize },
+    #[error("{line}: this key stands twice")]
+    Twice { line: usize },
+    #[error("no signing key: a line `NUMBER:HEX` is needed")]
+    NoSigningKey,
+    #[error("no visitor key: a line `visitor:HEX` is needed")]
+    NoVisitorKey,
+}
+
+impl Keys {
+    /// Reads the file's text: the first number signs, all verify. Empty lines and `#` comments are skipped.
+    pub fn parse(text: &str) -> Result<Keys, KeysError> {
+        let mut by_number = [const { None }; 16];
+        let mut signing = None;
+        let mut visitor = None;
+        for (index, line) in text.lines().enumerate() {
+            let line_number = index + 1;
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = KeysError::Line { line: line_number };
+            let Some((name, hex)) = line.split_once(':') else { return Err(wrong) };
+            let Some(secret) = secret(hex.trim()) else { return Err(wrong) };
+            if name.trim() == "visitor" {
+                if visitor.replace(secret).is_some() {
+                    return Err(KeysError::Twice { line: line_number });
+                }
+                continue;
+            }
+            let number: u8 = match name.trim().parse() {
+                Ok(number @ 0..=15) => number,
+                _ => return Err(wrong),
+            };
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+            if by_number[usize::from(number)].replace(key).is_some() {
+                return Err(KeysError::Twice { line: line_number });
+            }
+            signing.get_or_insert(number);
+        }
+        Ok(Keys {
+            signing: signing.ok_or(KeysError::NoSigningKey)?,
+            by_number,
+            visitor: visitor.ok_or(KeysError::NoVisitorKey)?,
+        })
+    }
+
+    /// The text of a new key file, from 64 random bytes.
+    pub fn file_text(random: &[u8; 2 * KEY_BYTES]) -> String {
+        format!(
+            "# Keys of click IDs. Keep this file secret and keep it: without it every click ID is a forgery.\n\
+             # The first numbered key signs, all verify; `visitor` must never change.\n0:{}\nvisitor:{}\n",
+            HEXLOWER.encode(&random[..KEY_BYTES]),
+            HEXLOWER.encode(&random[KEY_BYTES..]),
+        )
+    }
+
+    pub fn signing_number(&self) -> u8 {
+        self.signing
+    }
+
+    /// The cut HMAC-SHA256 under key `number`; `None` when that is not listed.
+    pub(super) fn tag(&self, number: u8, signed: &[u8]) -> Option<[u8; TAG_BYTES]> {
+        let key = self.by_number[usize::from(number & 15)].as_ref()?;
+        let tag = hmac::sign(key, signed);
+        tag.as_ref()[..TAG_BYTES].try_into().ok()
+    }
+
+    pub(super) fn verify(&self, number: u8, signed: &[u8], tag: &[u8]) -> Option<bool> {
+        let expected = self.tag(number, signed)?;
+        Some(subtle::ConstantTimeEq::ct_eq(&expected[..], tag).into())
+    }
+
+    /// First 16 bytes of the visitor secret: the SipHash key of visitor keys (contract E43).
+    pub fn visitor_siphash_key(&self) -> &[u8; 16] {
+        // The array is 32 bytes long.
+        self.visitor.first_chunk().expect("16 of 32 bytes")
+    }
+
+    /// A secret of its own for each further purpose (`conversion`, `ip 2026-11-24`), stable while the visitor secret is.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.visitor);
+        let mut derived = [0; 32];
+        derived.copy_from_slice(hmac::sign(&key, purpose.as_bytes()).as_ref());
+        derived
+    }
+}
+
+fn secret(hex: &str) -> Option<[u8; KEY_BYTES]> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Keys(signing {})", self.signing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_file_reads_back() {
+        let keys = Keys::parse(&Keys::file_text(&[7; 64])).unwrap();
+        assert_eq!(keys.signing_number(), 0);
+        assert_eq!(keys.visitor_siphash_key(), &[7; 16]);
+        assert_ne!(keys.derive("a"), keys.derive("b"));
+    }
+
+    #[test]
+    fn wrong_files_name_the_line() {
+        let hex = "ab".repeat(32);
+        let cases = [
+            (format!("0:{hex}\nvisitor:zz"), KeysError::Line { line: 2 }),
+            (format!("16:{hex}\nvisitor:{hex}"), KeysError::Line { line: 1 }),
+            (format!("1:{hex}\n\n1:{hex}"), KeysError::Twice { line: 3 }),
+            (format!("visitor:{hex}"), KeysError::NoSigningKey),
+            (format!("0:{hex}"), KeysError::NoVisitorKey),
+        ];
+        for (text, error) in cases {
+            assert_eq!(Keys::parse(&text).err(), Some(error));
+        }
+    }
+}

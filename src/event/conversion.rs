@@ -1,0 +1,93 @@
+//! A conversion as the merchant reported it and intake accepted it (contract I2, V8). Amounts are in minor units:
+//! tomans are already rials here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::MerchantId;
+use crate::money::{Currency, MinorUnits};
+use crate::time::TimeMs;
+
+/// The event is also the stored fact: what is kept is what was said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversion {
+    pub conversion_id: String,
+    pub merchant_id: MerchantId,
+    pub order_id: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// As sent: it may be anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub click_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupon_code: Option<String>,
+    /// As sent: a malformed one is recorded and ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visitor_id: Option<String>,
+    /// The sum of the items where items were sent.
+    pub amount: MinorUnits,
+    pub currency: Currency,
+    pub occurred_at_ms: TimeMs,
+    pub received_at_ms: TimeMs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_customer: Option<bool>,
+    /// Information only (contract I3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discount: Option<MinorUnits>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "checkout_started_at_ms")]
+    pub checkout_started_at: Option<TimeMs>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Item>,
+    /// True only for what a browser said (pixel): no money until the merchant confirms it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
+    /// The merchant's own word for the order's state, and what it is mapped to (contract I32, M44).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merchant_status: Option<MerchantStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_ip: Option<String>,
+    /// Hash over the validated fields as sent (contract I12), 16 hex digits: two reports of one order with the same
+    /// hash are one report.
+    pub content_hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    pub quantity: u32,
+    pub unit_amount: MinorUnits,
+    /// Of the whole line.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub discount: MinorUnits,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_stock: bool,
+}
+
+/// The merchant's status of an order: a fact that may change; the latest received counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MerchantStatus {
+    Approved,
+    Pending,
+    Rejected,
+}
+
+impl Item {
+    /// Quantity x unit amount - discount, in minor units; `None` on overflow or below 0.
+    pub fn amount(&self) -> Option<MinorUnits> {
+        let gross = self.unit_amount.checked_mul(MinorUnits::from(self.quantity))?;
+        gross.checked_sub(self.discount).filter(|amount| *amount >= 0)
+    }
+}
+
+fn is_zero(amount: &MinorUnits) -> bool {
+    *amount == 0
+}
