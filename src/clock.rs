@@ -25,11 +25,7 @@ pub struct WallClock {
 
 impl WallClock {
     pub fn start() -> WallClock {
-        WallClock {
-            started: Instant::now(),
-            anchor_ns: AtomicI64::new(system_ns()),
-            difference_ns: AtomicI64::new(0),
-        }
+        WallClock { started: Instant::now(), anchor_ns: AtomicI64::new(system_ns()), difference_ns: AtomicI64::new(0) }
     }
 
     /// Compares with the system's clock and moves towards it. Call it once a second; more often would slew faster.

@@ -26,10 +26,33 @@ pub struct Currency([u8; 3]);
 /// Currencies of ISO 4217 with another number of decimals than two. IRR has two on paper; nobody has used them for
 /// decades, and the contract says 0 (I4).
 const DECIMALS: &[(&[u8; 3], u8)] = &[
-    (b"IRR", 0), (b"BIF", 0), (b"CLP", 0), (b"DJF", 0), (b"GNF", 0), (b"ISK", 0), (b"JPY", 0), (b"KMF", 0),
-    (b"KRW", 0), (b"PYG", 0), (b"RWF", 0), (b"UGX", 0), (b"UYI", 0), (b"VND", 0), (b"VUV", 0), (b"XAF", 0),
-    (b"XOF", 0), (b"XPF", 0), (b"BHD", 3), (b"IQD", 3), (b"JOD", 3), (b"KWD", 3), (b"LYD", 3), (b"OMR", 3),
-    (b"TND", 3), (b"CLF", 4), (b"UYW", 4),
+    (b"IRR", 0),
+    (b"BIF", 0),
+    (b"CLP", 0),
+    (b"DJF", 0),
+    (b"GNF", 0),
+    (b"ISK", 0),
+    (b"JPY", 0),
+    (b"KMF", 0),
+    (b"KRW", 0),
+    (b"PYG", 0),
+    (b"RWF", 0),
+    (b"UGX", 0),
+    (b"UYI", 0),
+    (b"VND", 0),
+    (b"VUV", 0),
+    (b"XAF", 0),
+    (b"XOF", 0),
+    (b"XPF", 0),
+    (b"BHD", 3),
+    (b"IQD", 3),
+    (b"JOD", 3),
+    (b"KWD", 3),
+    (b"LYD", 3),
+    (b"OMR", 3),
+    (b"TND", 3),
+    (b"CLF", 4),
+    (b"UYW", 4),
 ];
 
 /// Active codes of ISO 4217 (funds and metals left out). IRT, a toman's unofficial code, is none (contract I2).
@@ -97,7 +120,9 @@ pub enum Rate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a rate is a percentage from \"0%\" to \"100%\" with at most 4 decimals, or a fixed sum in minor units like \"500000\"")]
+#[error(
+    "a rate is a percentage from \"0%\" to \"100%\" with at most 4 decimals, or a fixed sum in minor units like \"500000\""
+)]
 pub struct NotARate;
 
 impl Rate {
@@ -179,7 +204,15 @@ mod tests {
             assert_eq!(Rate::parse(text), Ok(rate));
             assert_eq!(rate.to_string(), text);
         }
-        for text in ["", "%", "12", "1.2"].iter().filter(|t| **t != "12").chain(&["100.0001%", "1.00001%", "-1%", "+1%", "1e3", " 1%", "12 %"]) {
+        for text in ["", "%", "12", "1.2"].iter().filter(|t| **t != "12").chain(&[
+            "100.0001%",
+            "1.00001%",
+            "-1%",
+            "+1%",
+            "1e3",
+            " 1%",
+            "12 %",
+        ]) {
             assert_eq!(Rate::parse(text), Err(NotARate), "{text:?}");
         }
     }

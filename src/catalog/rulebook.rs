@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn canonical_json_reads_back() {
         let mut book = Rulebook::default();
-        book.merchants.insert(MerchantId(7), MerchantRules { currency: Currency::parse("IRR").unwrap(), unit: Unit::Toman });
+        book.merchants
+            .insert(MerchantId(7), MerchantRules { currency: Currency::parse("IRR").unwrap(), unit: Unit::Toman });
         book.coupons.entry(MerchantId(7)).or_default().insert(
             "yalda".into(),
             CouponRules { offer_id: OfferId(1), publisher_id: PublisherId(2), policy: CouponPolicy::Always },

@@ -210,7 +210,13 @@ mod tests {
     fn e46_other_spellings_are_malformed() {
         let keys = keys();
         let text = sample(&keys).to_string();
-        for wrong in [format!("{text}A"), format!("{text}="), text[1..].into(), format!(" {}", &text[1..]), format!("+{}", &text[1..])] {
+        for wrong in [
+            format!("{text}A"),
+            format!("{text}="),
+            text[1..].into(),
+            format!(" {}", &text[1..]),
+            format!("+{}", &text[1..]),
+        ] {
             assert_eq!(ClickId::verify(&wrong, &keys), Verdict::Malformed, "{wrong}");
         }
     }
