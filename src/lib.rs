@@ -54,3 +54,4 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod role;
+pub mod toml_reader;

@@ -68,6 +68,8 @@ const CODES: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD
 pub struct NotACurrency;
 
 impl Currency {
+    pub const IRR: Currency = Currency(*b"IRR");
+
     pub fn parse(text: &str) -> Result<Currency, NotACurrency> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| NotACurrency)?;
         let known = CODES.split_ascii_whitespace().any(|known| known == text);

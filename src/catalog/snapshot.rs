@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use ipnet::IpNet;
 
 use super::deep_link::DeepLinkHosts;
+use super::links::{Link, Links};
 use super::rulebook::{MerchantRules, OfferRules, PublisherRules, Rulebook};
 use super::template::Template;
 use super::{MerchantId, OfferId, PublisherId};
@@ -18,6 +20,7 @@ pub struct Snapshot {
     pub hash: String,
     pub merchants: HashMap<MerchantId, Merchant>,
     pub offers: HashMap<OfferId, Offer>,
+    pub links: Links,
 }
 
 /// What intake needs of a merchant: who they are and how they prove it.
@@ -51,18 +54,26 @@ pub struct Offer {
     pub extra_parameters: Vec<(String, Template)>,
 }
 
-/// A dedicated link. `url` is already checked against the offer's hosts and re-serialised.
-pub struct Link<'a> {
-    pub code: &'a str,
-    pub offer_id: OfferId,
-    pub publisher_id: PublisherId,
-    pub url: Option<&'a str>,
-}
-
 impl Snapshot {
+    /// Nothing is known: every code is 404 (contract P20).
+    pub fn empty() -> Snapshot {
+        Snapshot::new(Rulebook::default(), HashMap::new(), HashMap::new(), Links::default())
+    }
+
+    pub fn new(
+        rulebook: Rulebook,
+        merchants: HashMap<MerchantId, Merchant>,
+        offers: HashMap<OfferId, Offer>,
+        links: Links,
+    ) -> Snapshot {
+        let hash = digest::digest(&digest::SHA256, rulebook.canonical_json().as_bytes());
+        let hash = data_encoding::HEXLOWER.encode(hash.as_ref());
+        Snapshot { rulebook: Arc::new(rulebook), hash, merchants, offers, links }
+    }
+
     /// A dedicated link by its exact code.
-    pub fn link(&self, _code: &[u8]) -> Option<Link<'_>> {
-        unimplemented!()
+    pub fn link(&self, code: &[u8]) -> Option<Link<'_>> {
+        self.links.find(code)
     }
 
     pub fn offer(&self, offer_id: OfferId) -> Option<&Offer> {

@@ -14,6 +14,11 @@ impl Template {
         unimplemented!()
     }
 
+    /// The page with every macro empty, for rejected clicks (contract E24).
+    pub fn plain(&self) -> String {
+        unimplemented!()
+    }
+
     /// The value of an extra parameter.
     pub fn parameter(_text: &str) -> Result<Template, BadTemplate> {
         unimplemented!()

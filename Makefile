@@ -1,0 +1,42 @@
+# Everything a person does with this repository. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+
+.PHONY: help run build test test-faults lint fmt bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## build, start the embedded service with the demo catalog, print three curls that show it
+	@scripts/install build
+	@$(CARGO) build --locked --quiet
+	@scripts/demo
+
+build: ## the binary with fat LTO: target/dist/afflux
+	@scripts/install build
+	@$(CARGO) build --locked --profile dist
+
+test: ## everything that must hold: rules, lints, the service from outside, faults in their short form
+	@scripts/install build test
+	@scripts/test short
+
+test-faults: ## kill -9, power cuts and failing disks in their long form (root; about an hour)
+	@scripts/install build test
+	@scripts/test long
+
+lint: ## formatting and clippy, warnings are errors
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+
+fmt: ## format the code
+	@$(CARGO) fmt
+
+bench: ## CPU per click beside nginx, latency, attribution and recovery; needs an idle machine
+	@scripts/install build bench
+	@$(CARGO) build --locked --quiet --profile dist
+	@scripts/bench
+
+clean: ## remove what was built and the demo's data
+	@$(CARGO) clean
+	@rm -rf data

@@ -1,0 +1,234 @@
+//! Every key there is: its type, its default and what it means. The config file is read, checked and rendered from here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Choice, FallbackUrl, ReferrerPolicy, TimeZone, TokenHash};
+use crate::money::Rate;
+use crate::spool::Durability;
+use crate::toml_reader::{FromToml, Int, Section};
+
+/// A key with its default, as the rendered file shows it.
+pub struct KeyText {
+    pub key: &'static str,
+    /// TOML; `None` when the key is absent by default.
+    pub default: Option<&'static str>,
+    /// An example for a key without a default.
+    pub example: &'static str,
+    pub doc: &'static [&'static str],
+}
+
+pub struct SectionText {
+    pub name: &'static str,
+    pub doc: &'static [&'static str],
+    pub keys: &'static [KeyText],
+}
+
+/// Declares the sections: a struct for each, its reader and its text.
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])* $key:ident: $Type:ty = $default:tt, )*
+        }
+    )*) => {
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Clone, Debug)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $key: $Type, )*
+            }
+
+            impl $Section {
+                fn read(section: &Section<'_>) -> $Section {
+                    $Section { $( $key: sections!(@read section $key $Type, $default), )* }
+                }
+            }
+        )*
+
+        /// The whole configuration. Paths are as written until `resolve`.
+        #[derive(Clone, Debug)]
+        pub struct Keys {
+            $( $(#[doc = $section_doc])* pub $section: $Section, )*
+        }
+
+        impl Keys {
+            /// Reads what is there, defaults for the rest; violations are noted at the sections.
+            pub(super) fn read(root: &Section<'_>, empty: &Section<'_>) -> Keys {
+                Keys {
+                    $( $section: match root.section(stringify!($section)) {
+                        Some(section) => {
+                            let read = $Section::read(&section);
+                            section.finish();
+                            read
+                        }
+                        None => $Section::read(empty),
+                    }, )*
+                }
+            }
+        }
+
+        pub const SECTIONS: &[SectionText] = &[$( SectionText {
+            name: stringify!($section),
+            doc: &[$($section_doc),*],
+            keys: &[$( sections!(@text $key, $default, [$($doc),*]) ),*],
+        } ),*];
+    };
+    (@read $section:ident $key:ident $Type:ty, (none, $example:literal)) => {
+        $section.optional(stringify!($key))
+    };
+    (@read $section:ident $key:ident $Type:ty, $default:literal) => {
+        $section.optional(stringify!($key)).unwrap_or_else(|| default::<$Type>($default))
+    };
+    (@text $key:ident, (none, $example:literal), [$($doc:literal),*]) => {
+        KeyText { key: stringify!($key), default: None, example: $example, doc: &[$($doc),*] }
+    };
+    (@text $key:ident, $default:literal, [$($doc:literal),*]) => {
+        KeyText { key: stringify!($key), default: Some($default), example: "", doc: &[$($doc),*] }
+    };
+}
+
+/// A default is written as TOML here above; a test reads every one of them.
+fn default<T: FromToml>(text: &str) -> T {
+    let line = format!("x = {text}");
+    let table = toml::de::DeTable::parse(&line).ok();
+    let value = table.as_ref().and_then(|table| table.get_ref().get("x"));
+    let read = value.and_then(|value| T::from_toml(value.get_ref()).ok());
+    // `every_default_is_valid` has read this very text.
+    read.expect("a default is valid")
+}
+
+sections! {
+    /// The door of visitors.
+    edge: Edge {
+        /// Address of the redirects.
+        listen: SocketAddr = "\"127.0.0.1:8080\"",
+        /// Threads that answer, each with a spool of its own; 0 is one for each core.
+        workers: Int<0, 256> = "0",
+        /// Where visitors go when an offer, link or page is not known or has none. Without it they see a 404.
+        fallback_url: Option<FallbackUrl> = (none, "\"https://network.example/\""),
+        /// Value of the header Referrer-Policy on redirects. Without it there is no such header.
+        referrer_policy: Option<ReferrerPolicy> = (none, "\"no-referrer\""),
+        /// How long the visitor cookie lives.
+        cookie_max_age_s: Int<1, 34_560_000> = "34560000",
+        /// Names this machine in click events; without it the host name.
+        name: Option<String> = (none, "\"edge-1\""),
+        /// Patterns of bots, one a line, in place of the built-in list.
+        bots_file: Option<PathBuf> = (none, "\"bots.txt\""),
+    }
+    /// The door of merchants and operators.
+    api: Api {
+        /// Address of intake, reports and conversions.
+        listen: SocketAddr = "\"127.0.0.1:8081\"",
+        /// SHA-256 (64 hex digits) of each token that may read everything.
+        operator_tokens_sha256: Vec<TokenHash> = "[]",
+    }
+    /// The door of whoever watches: metrics, health, version.
+    admin: Admin {
+        listen: SocketAddr = "\"127.0.0.1:9464\"",
+    }
+    /// The embedded store.
+    store: Store {
+        /// The SQLite file. Its directory is the data directory: made keys and the order index lie there too.
+        path: PathBuf = "\"data/afflux.sqlite\"",
+    }
+    /// The log on this machine's disk.
+    spool: Spool {
+        directory: PathBuf = "\"data/spool\"",
+        /// When a click is answered: "disk" after an fdatasync covers it (survives a power cut), "process" at once
+        /// (survives kill -9). Orders are on disk before they are answered in both.
+        durability: Choice<Durability> = "\"disk\"",
+        /// Interval of the background fdatasync in "process".
+        sync_interval_ms: Int<1, 10_000> = "5",
+        /// How long an answer waits for its fdatasync in "disk"; 0 waits without limit.
+        disk_wait_max_ms: Int<0, 60_000> = "50",
+        /// Size of a segment; made ahead of need.
+        segment_bytes: Int<4_096, 1_073_741_824> = "67108864",
+        /// Most bytes that all spools may take; 0 is 10 % of the file system, at least 1 GiB.
+        max_bytes: Int<0, 1_125_899_906_842_624> = "0",
+        /// How long consumed segments are kept within max_bytes.
+        keep_days: Int<0, 3_650> = "7",
+    }
+    /// Merchants, offers, publishers, links, coupons.
+    catalog: Catalog {
+        /// A TOML file, or a directory whose *.toml are read in name order as one. Without it nothing is known.
+        path: Option<PathBuf> = (none, "\"catalog.toml\""),
+        /// Lets a reload change terms that are already in force.
+        allow_changed_terms: bool = "false",
+        /// How often the files are looked at for changes; 0 looks only on SIGHUP.
+        watch_interval_ms: Int<0, 3_600_000> = "1000",
+    }
+    /// The click ID.
+    click: Click {
+        /// Signing keys (NUMBER:HEX, the first signs) and the visitor key (visitor:HEX). Without it keys are made once
+        /// in the data directory.
+        keys_file: Option<PathBuf> = (none, "\"click.keys\""),
+    }
+    /// Double clicks.
+    dedupe: Dedupe {
+        /// Clicks of one visitor with the same offer, publisher and page within this time of the first are duplicates;
+        /// with the same offer and publisher they are one touch.
+        window_ms: Int<0, 3_600_000> = "10000",
+    }
+    /// What is written down of a visitor.
+    privacy: Privacy {
+        /// The address in events: "cut" to /24 or /48, "full", or "none".
+        ip: Choice<IpPrivacy> = "\"cut\"",
+        /// The cookie's value in events: "full", or "none".
+        visitor: Choice<VisitorPrivacy> = "\"full\"",
+    }
+    /// What merchants may say.
+    intake: Intake {
+        /// How far after its receipt an order may have occurred.
+        max_future_s: Int<0, 86_400> = "300",
+    }
+    /// Who earned it.
+    attribution: Attribution {
+        /// Clicks up to this much after the order count when no other does: clocks differ.
+        clock_skew_ms: Int<0, 3_600_000> = "120000",
+        /// An order reported later than this is attributed by its own click ID alone.
+        max_report_delay_days: Int<0, 3_650> = "14",
+    }
+    /// Reading it back.
+    report: Report {
+        /// IANA time zone of days and hours in reports, and of dates without a time.
+        time_zone: TimeZone = "\"UTC\"",
+    }
+    /// Bounds.
+    limits: Limits {
+        /// Open connections on each door; one more gets 503.
+        connections: Int<1, 1_000_000> = "10000",
+        /// Requests a second of one merchant; one more gets 429. 0 is no limit.
+        requests_per_merchant_s: Int<0, 1_000_000> = "0",
+    }
+    /// The end.
+    shutdown: Shutdown {
+        /// How long a stop may take before the process ends all the same.
+        deadline_s: Int<1, 3_600> = "30",
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpPrivacy {
+    Cut,
+    Full,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VisitorPrivacy {
+    Full,
+    None,
+}
+
+/// A rate is written as a string in the catalog; here so that both files know one reading of it.
+impl FromToml for Rate {
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Rate, String> {
+        let text = String::from_toml(value)?;
+        Rate::parse(&text).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
