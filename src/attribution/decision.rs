@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{OfferId, PublisherId};
 use crate::click::ClickId;
-use crate::money::MinorUnits;
+use crate::money::{Millionths, MinorUnits};
 use crate::time::TimeMs;
 
 /// The target of the ledger for one conversion. All money is net of refunds unless it says otherwise.
@@ -22,8 +22,10 @@ pub struct Decision {
     pub earned: MinorUnits,
     /// What is left of it after refunds and the merchant's status.
     pub commission: MinorUnits,
-    /// Unrounded commission of each line before refunds, in millionths (M35); the fixed part is apart.
-    pub line_millionths: Vec<i64>,
+    /// Unrounded commission of each line before refunds, in millionths (M35); the fixed part is apart. 128 bit: one
+    /// line of 2^53 at 100 % is 9 x 10^21. Empty when unattributed.
+    pub line_millionths: Vec<Millionths>,
+    /// Fixed rates earned (M29, M30), in minor units.
     pub fixed: MinorUnits,
     pub shares: Vec<Share>,
     /// Amount of the conversion that is not refunded.
@@ -78,7 +80,8 @@ pub struct Share {
     pub parts: u32,
     /// Net of refunds.
     pub commission: MinorUnits,
-    /// What refunds or a rejection took back.
+    /// What refunds or a rejection took back. All shares' add up to earned - commission; a single one may be -1, as the
+    /// smaller sum is split anew by largest remainders (M38, M33).
     pub reversed: MinorUnits,
     /// True when the share is the coupon's, or marked by it (M22).
     pub coupon: bool,

@@ -27,6 +27,10 @@ pub struct Conversion {
     pub amount: MinorUnits,
     pub currency: Currency,
     pub occurred_at_ms: TimeMs,
+    /// `occurred_at` was written without a fraction of a second: the true moment lies anywhere in that second
+    /// (contract M10). False for a written `.000` and for a time that we filled in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub occurred_at_whole_seconds: bool,
     pub received_at_ms: TimeMs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
