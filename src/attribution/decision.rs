@@ -61,6 +61,21 @@ pub enum Reason {
     ZeroRate,
 }
 
+/// What has spoken against the candidates so far. Several causes: the first of the list above is the reason (M47).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Causes(Option<Reason>);
+
+impl Causes {
+    pub fn add(&mut self, cause: Reason) {
+        self.0 = Some(self.0.map_or(cause, |first| first.min(cause)));
+    }
+
+    /// Why there is no candidate at all.
+    pub fn reason(&self) -> Reason {
+        self.0.map_or(Reason::NoTouch, |first| first.min(Reason::NoTouch))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {

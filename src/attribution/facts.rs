@@ -1,27 +1,55 @@
 //! Everything a decision may know. A decision is a function of these and of a rulebook, of nothing else.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{OfferId, PublisherId};
 use crate::click::ClickId;
 use crate::event::{Conversion, MerchantStatus, Refund};
-use crate::time::TimeMs;
+use crate::time::{DAY_MS, TimeMs};
 
 /// The facts of one conversion: the report that won, the visitor's touches at the merchant, and what came after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     pub report: Conversion,
     pub own_click: OwnClick,
-    /// Raw clicks of the visitor at the reporting merchant, as far as the touch index knows them, in any order, each
-    /// once: merging and caps (M3, M4) are the decision's. Empty for a late report (M6).
+    /// Raw clicks of the visitor at the reporting merchant, as far as the touch index knows them, in any order: merging
+    /// and caps (M3, M4) are the decision's, and a late report leaves them out (M6).
     pub touches: Vec<Touch>,
-    /// In order of receipt; capped and applied by the decision.
+    /// In any order; the decision takes them by receipt, each `refund_id` once.
     pub refunds: Vec<Refund>,
-    /// The latest received (M44).
+    /// The latest received (M44); `None`: the report's own, if it has one.
     pub merchant_status: Option<MerchantStatus>,
     /// A click that would have been a candidate came after approval (M50): shown, never counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late_click_ignored: bool,
+}
+
+impl Facts {
+    /// Received so long after it happened that only its own click counts (M6).
+    pub fn is_late_report(&self, settings: &Settings) -> bool {
+        self.report.received_at_ms - self.report.occurred_at_ms > i64::from(settings.max_report_delay_days) * DAY_MS
+    }
+
+    /// The latest time that a click may have and still count: the lower end of the window as contract M10 reads it, and
+    /// the skew of M11. A later one never changes the money.
+    pub fn latest_clicked_at(&self, settings: &Settings) -> TimeMs {
+        self.occurred_at_most() + settings.clock_skew_ms.max(0)
+    }
+
+    /// The latest moment that the report may mean: the last millisecond of its second, if it was written in whole
+    /// seconds (M10).
+    pub fn occurred_at_most(&self) -> TimeMs {
+        let occurred_at = self.report.occurred_at_ms;
+        let whole = self.report.occurred_at_whole_seconds && occurred_at.0.rem_euclid(1_000) == 0;
+        if whole { occurred_at + 999 } else { occurred_at }
+    }
+
+    /// What the merchant says of the order now.
+    pub fn status(&self) -> Option<MerchantStatus> {
+        self.merchant_status.or(self.report.merchant_status)
+    }
 }
 
 /// What the conversion's own `click_id` is worth.
@@ -34,10 +62,23 @@ pub enum OwnClick {
     Verified(ClickId),
 }
 
-/// A click as attribution sees it: the ID says it all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A click as attribution sees it: the ID says it all. Ordered by time, then by the ID's bytes (M5); the bytes alone
+/// begin with the key number, which is no time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Touch(pub ClickId);
+
+impl Ord for Touch {
+    fn cmp(&self, other: &Touch) -> Ordering {
+        (self.clicked_at(), self.0).cmp(&(other.clicked_at(), other.0))
+    }
+}
+
+impl PartialOrd for Touch {
+    fn partial_cmp(&self, other: &Touch) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Touch {
     pub fn clicked_at(&self) -> TimeMs {

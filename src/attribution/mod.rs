@@ -1,12 +1,24 @@
 //! Who earned it: facts in, target out; the ledger gets the difference.
 //!
-//! `facts` is what is known of a conversion, `decide` the pure rules of the contract's page on money, `decision` what
-//! they find and why.
+//! `facts` is what is known of a conversion, `decision` what was found and why. In between, in the order in which the
+//! rules run: `candidates` (which clicks there are, merged and bounded by `touches`), `filters` (which of them count),
+//! `model` and `coupon` (`award`: who shares), then `commission` (how much). `decide` is that list; all of it is pure.
 
+mod award;
+mod candidates;
+mod coupon;
 mod decide;
 pub mod decision;
+mod explain;
 pub mod facts;
+mod filters;
+mod model;
+#[cfg(test)]
+mod proof;
+mod touches;
+mod trace;
 
-pub use decide::decide;
+pub use decide::{conflict, decide};
+use decision::Causes;
 pub use decision::{Decision, Outcome, Reason, Share, State, Step};
 pub use facts::{Facts, OwnClick, Settings, Touch};

@@ -1,0 +1,156 @@
+//! What refunds take back (contract M34-M40). The result depends on the set of refunds only, not on their order: pieces
+//! and amounts add up, and whatever exceeds the order has refunded it whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Line, order_amount, proportion};
+use crate::event::{Refund, RefundItem};
+use crate::money::{Millionths, MinorUnits};
+
+/// All refunds of one order together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refunded {
+    /// Of the exact line commissions; at most their sum.
+    pub millionths: Millionths,
+    /// Of the order's amount; at most that.
+    pub amount: MinorUnits,
+    /// Nothing of the amount is left, or a refund of everything came: fixed rates are reversed too (M40).
+    pub full: bool,
+    /// What each refund did, in order of receipt: its ID and plain English.
+    pub notes: Vec<(String, String)>,
+}
+
+/// `commissions`: exact commission of each line, as long as `lines`. Refunds count once per `refund_id`.
+pub fn refunded(lines: &[Line], commissions: &[Millionths], refunds: &[Refund]) -> Refunded {
+    let mut state = State::new(lines);
+    let mut seen = BTreeSet::new();
+    let mut notes = Vec::new();
+    for refund in in_order(refunds).into_iter().filter(|refund| seen.insert(&refund.refund_id)) {
+        notes.push((refund.refund_id.clone(), state.apply(refund)));
+    }
+    state.result(commissions, notes)
+}
+
+/// By receipt; the rest only makes the order of equal times a function of the set.
+fn in_order(refunds: &[Refund]) -> Vec<&Refund> {
+    let mut ordered: Vec<&Refund> = refunds.iter().collect();
+    ordered.sort_by_key(|refund| (refund.received_at_ms, &refund.refund_id, &refund.content_hash));
+    ordered
+}
+
+struct State<'a> {
+    lines: &'a [Line<'a>],
+    order_amount: MinorUnits,
+    /// Places of the lines of each `sku`, in their order.
+    by_sku: BTreeMap<&'a str, Vec<usize>>,
+    /// Refunded quantity of each line.
+    pieces: Vec<u32>,
+    by_amount: MinorUnits,
+    whole: bool,
+}
+
+impl<'a> State<'a> {
+    fn new(lines: &'a [Line<'a>]) -> State<'a> {
+        let mut by_sku: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, line) in lines.iter().enumerate() {
+            if let Some(sku) = line.sku {
+                by_sku.entry(sku).or_default().push(place);
+            }
+        }
+        let (order_amount, pieces) = (order_amount(lines), vec![0; lines.len()]);
+        State { lines, order_amount, by_sku, pieces, by_amount: 0, whole: false }
+    }
+
+    fn apply(&mut self, refund: &Refund) -> String {
+        if self.nothing_left() {
+            return "Nothing of the order was left: no effect.".into();
+        }
+        match refund.amount {
+            _ if refund.is_full() => {
+                self.whole = true;
+                "The whole order was refunded.".into()
+            }
+            Some(amount) if refund.items.is_empty() => self.take_amount(amount),
+            // Intake refuses both (contract I37); the items say more.
+            _ => self.take_items(&refund.items),
+        }
+    }
+
+    fn take_amount(&mut self, amount: MinorUnits) -> String {
+        let taken = amount.clamp(0, self.left());
+        // Below the order's amount, which fits.
+        self.by_amount += taken;
+        let asked =
+            if taken < amount { format!(" ({amount} were asked for, more than was left)") } else { String::new() };
+        format!("Refunded by amount: {taken} of {}{asked}; {} are left.", self.order_amount, self.left())
+    }
+
+    fn take_items(&mut self, items: &[RefundItem]) -> String {
+        let mut asked: BTreeMap<&str, u64> = BTreeMap::new();
+        for item in items {
+            let quantity = asked.entry(&item.sku).or_default();
+            *quantity = quantity.saturating_add(u64::from(item.quantity));
+        }
+        let notes: Vec<String> = asked.into_iter().map(|(sku, quantity)| self.take_sku(sku, quantity)).collect();
+        format!("Refunded by items: {}.", notes.join("; "))
+    }
+
+    /// Lines of equal `sku` are used up in their order (M35).
+    fn take_sku(&mut self, sku: &str, quantity: u64) -> String {
+        let Some(places) = self.by_sku.get(sku) else {
+            return format!("the order has no sku {sku:?}, no effect");
+        };
+        let mut wanted = quantity;
+        for &place in places {
+            let pieces = &mut self.pieces[place];
+            let taken = wanted.min(u64::from(self.lines[place].quantity.saturating_sub(*pieces)));
+            // At most the line's quantity, which is 32 bit.
+            *pieces += taken as u32;
+            wanted -= taken;
+        }
+        let taken = quantity - wanted;
+        let asked =
+            if wanted > 0 { format!(" ({quantity} were asked for, more than was left)") } else { String::new() };
+        format!("{taken} of sku {sku:?}{asked}")
+    }
+
+    fn amount_by_items(&self) -> MinorUnits {
+        let of_line = |(line, pieces): (&Line, &u32)| of_line(line, *pieces, i128::from(line.amount)) as MinorUnits;
+        self.lines.iter().zip(&self.pieces).map(of_line).fold(0, MinorUnits::saturating_add)
+    }
+
+    fn left(&self) -> MinorUnits {
+        (self.order_amount - self.amount_by_items()).saturating_sub(self.by_amount).max(0)
+    }
+
+    /// An order of amount 0 has nothing to lose but itself: only a refund of everything takes it back (M40).
+    fn nothing_left(&self) -> bool {
+        self.whole || (self.order_amount > 0 && self.left() == 0)
+    }
+
+    fn result(self, commissions: &[Millionths], notes: Vec<(String, String)>) -> Refunded {
+        let total: Millionths = commissions.iter().sum();
+        let amount = self.order_amount;
+        if self.nothing_left() {
+            return Refunded { millionths: total, amount, full: true, notes };
+        }
+        let by_lines: Millionths = self
+            .lines
+            .iter()
+            .zip(&self.pieces)
+            .zip(commissions)
+            .map(|((line, pieces), commission)| of_line(line, *pieces, *commission))
+            .sum();
+        let by_amount = match self.by_amount {
+            0 => 0,
+            part => proportion(total, i128::from(part), i128::from(amount)),
+        };
+        let millionths = (by_lines + by_amount).min(total);
+        Refunded { millionths, amount: amount - self.left(), full: false, notes }
+    }
+}
+
+/// Of a line's commission or amount so far: floor(whole x pieces / quantity), the whole when all are back (M35).
+fn of_line(line: &Line, pieces: u32, whole: i128) -> i128 {
+    if pieces == 0 { 0 } else { proportion(whole, i128::from(pieces), i128::from(line.quantity)) }
+}
