@@ -92,12 +92,15 @@ fn shared(counting: &[Counting], model: Model, occurred_at: TimeMs, trace: &mut 
     let mut by_publisher: BTreeMap<PublisherId, Part> = BTreeMap::new();
     for (place, (candidate, parts)) in counting.iter().zip(parts).enumerate() {
         explain_part(candidate.click(), model, parts, trace);
+        if parts == 0 {
+            continue;
+        }
         let publisher_id = candidate.click().publisher_id();
         let part = by_publisher.entry(publisher_id).or_insert(Part { publisher_id, parts: 0, latest: None });
         part.parts += parts;
         part.latest = Some(place);
     }
-    by_publisher.into_values().filter(|part| part.parts > 0).collect()
+    by_publisher.into_values().collect()
 }
 
 fn explain_part(click: Touch, model: Model, parts: u32, trace: &mut Trace) {

@@ -100,7 +100,8 @@ pub struct Share {
     pub reversed: MinorUnits,
     /// True when the share is the coupon's, or marked by it (M22).
     pub coupon: bool,
-    /// The publisher's latest counting touch: where reports look up link, source and sub1. None by coupon alone.
+    /// The publisher's latest touch that has a part of it (by coupon: that counts): where reports look up link, source
+    /// and sub1. None by coupon alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub click_id: Option<ClickId>,
 }

@@ -11,7 +11,8 @@ pub struct Part {
     pub publisher_id: PublisherId,
     /// Parts per million; all of one conversion add up to 1,000,000.
     pub parts: u32,
-    /// Place of the publisher's latest counting touch among all of them, earliest first; none by coupon alone.
+    /// Place of the publisher's latest touch that has a part, among all counting ones, earliest first; none by coupon
+    /// alone.
     pub latest: Option<usize>,
 }
 
