@@ -28,6 +28,7 @@ pub mod money;
 pub mod time;
 
 // doors: what visitors and merchants reach
+pub mod api;
 pub mod edge;
 pub mod http;
 pub mod intake;

@@ -57,7 +57,7 @@ pub const SECONDS: [f64; 16] = [
     5.0, 30.0,
 ];
 
-/// Durations in fixed buckets (`SECONDS`), one writer.
+/// Durations in fixed buckets (`SECONDS`). `record` is for one writer, `record_shared` for several.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [Counter; SECONDS.len() + 1],
@@ -66,12 +66,22 @@ pub struct Histogram {
 
 impl Histogram {
     pub fn record(&self, duration: std::time::Duration) {
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let seconds = nanoseconds as f64 / 1e9;
-        let bucket = SECONDS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS.len());
+        let (bucket, nanoseconds) = bucket(duration);
         self.buckets[bucket].add(1);
         self.nanoseconds.add(nanoseconds);
     }
+
+    pub fn record_shared(&self, duration: std::time::Duration) {
+        let (bucket, nanoseconds) = bucket(duration);
+        self.buckets[bucket].add_shared(1);
+        self.nanoseconds.add_shared(nanoseconds);
+    }
+}
+
+fn bucket(duration: std::time::Duration) -> (usize, u64) {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let seconds = nanoseconds as f64 / 1e9;
+    (SECONDS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS.len()), nanoseconds)
 }
 
 /// A page of metrics being written.

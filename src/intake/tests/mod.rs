@@ -1,0 +1,7 @@
+//! Every rule of the contract's page on intake, asked through the router.
+
+mod disk;
+mod report;
+mod shop;
+
+pub use disk::MemoryDisk;
