@@ -78,6 +78,7 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<Report, Vec<Fau
     let amount = amount(&mut fields, rules.factor, kind, &items);
     let currency = currency(&mut fields, rules.merchant);
     let occurred_at = occurred_at(&mut fields, rules.latest);
+    let whole_seconds = occurred_at.is_some() && fields.text("occurred_at").is_some_and(|text| !text.contains('.'));
     let new_customer = fields.boolean("new_customer");
     let discount = money(&mut fields, "discount", rules.factor);
     let checkout_started_at = fields.time("checkout_started_at");
@@ -102,6 +103,7 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<Report, Vec<Fau
         amount,
         currency,
         occurred_at_ms: occurred_at.unwrap_or(rules.received_at),
+        occurred_at_whole_seconds: whole_seconds,
         received_at_ms: rules.received_at,
         customer_id,
         new_customer,

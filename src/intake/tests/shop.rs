@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use super::MemoryDisk;
 use crate::api::Access;
 use crate::catalog::rulebook::{MerchantRules, Unit};
-use crate::catalog::{Merchant, MerchantId, Snapshot};
+use crate::catalog::{Links, Merchant, MerchantId, Rulebook, Snapshot};
 use crate::click::Keys;
 use crate::clock::ManualClock;
 use crate::event::{ConversionIds, MerchantStatus};
@@ -96,7 +96,7 @@ impl Shop {
     pub fn with(setup: Setup) -> Shop {
         let directory = tempfile::tempdir().unwrap();
         let merchants: HashMap<_, _> = setup.merchants.into_iter().map(|merchant| (merchant.id, merchant)).collect();
-        let snapshot = Snapshot { rulebook: Arc::default(), hash: String::new(), merchants, offers: HashMap::new() };
+        let snapshot = Snapshot::new(Rulebook::default(), merchants, HashMap::new(), Links::default());
         let clock = Arc::new(ManualClock::at(NOW));
         let access = Access::new(
             Arc::new(ArcSwap::from_pointee(snapshot)),
