@@ -1,11 +1,39 @@
-//! The log on the disk of the machine that answered: one writer, one chain of records.
+//! The spool: the log on the disk of the machine that answered. One writer, one chain of records.
 //!
-//! Signatures for the other stages; bodies follow.
+//! - **A spool is written by one lifetime of a process.** Every start makes new spools (random 64-bit ID, numbers from 0);
+//!   those found on disk are synced, scanned and sealed, never appended to. So a number never comes to mean two records.
+//! - **Appending is a copy, a checksum and one release store** into a mapped segment made ahead of need.
+//! - **Readers never read beyond the synced position.**
+//! - **Unconsumed segments are never deleted.** At the bound clicks are refused room and counted, orders are refused.
+//!
+//! The format is in `docs/formats.md`. All `unsafe` of the program is in `map`.
+
+mod chain;
+mod control;
+mod faults;
+mod format;
+pub mod inspect;
+mod keeper;
+mod listing;
+mod map;
+mod metrics;
+mod reader;
+mod recovery;
+mod segment;
+mod spools;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use chain::Chain;
+pub use reader::{Item, Reader};
+pub use spools::{Known, Spools};
 
 /// What a spool carries; each kind feeds one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,9 +44,28 @@ pub enum Topic {
     Conversions,
 }
 
+impl Topic {
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Clicks => "clicks",
+            Topic::Conversions => "conversions",
+        }
+    }
+
+    fn from_number(number: u64) -> Option<Topic> {
+        [Topic::Clicks, Topic::Conversions].into_iter().find(|topic| *topic as u64 == number)
+    }
+}
+
 /// Random 64-bit name of one writer's lifetime; 16 lower-case hex digits in events and paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpoolId(pub u64);
+
+impl std::fmt::Display for SpoolId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:016x}", self.0)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,22 +82,21 @@ pub struct Options {
     pub segment_bytes: u64,
     pub durability: Durability,
     pub sync_interval: Duration,
-    /// How long an answer waits for its fdatasync; `None`: without limit.
-    pub disk_wait_max: Option<Duration>,
     /// `None`: 10 % of the file system, at least 1 GiB.
     pub max_bytes: Option<u64>,
     pub keep: Duration,
 }
 
-/// All spools of a directory: recovers what is there, makes new ones, keeps and deletes.
-pub struct Spools {}
-
-/// The one writer of one spool. Not shared: a worker owns its own.
-pub struct Writer {}
+/// The one writer of one spool. Not shared: a worker owns its own. When it is dropped the spool is synced and sealed.
+pub struct Writer {
+    chain: Arc<Chain>,
+}
 
 /// Waits until a record is on disk. Cheap to clone, usable from any thread or task.
 #[derive(Clone)]
-pub struct Durable {}
+pub struct Durable {
+    chain: Arc<Chain>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSpooled {
@@ -58,50 +104,59 @@ pub enum NotSpooled {
     Full,
     #[error("the disk under the spool fails")]
     Failing,
-    #[error("a record of {0} bytes is too large for a segment")]
+    #[error("a record of {0} bytes does not fit into a segment")]
     TooLarge(usize),
 }
 
-/// The record is spooled but its fdatasync did not return in time, or failed.
+/// The record is spooled, but its fdatasync did not return in time or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not known to be on disk")]
 pub struct NotDurable;
 
-impl Spools {
-    /// Opens the directory, making it if needed; recovers, seals and keeps what earlier lifetimes left there.
-    pub fn open(_options: Options) -> std::io::Result<Spools> {
-        unimplemented!()
-    }
-
-    /// Makes a new spool. `worker` only tells apart the spools of one start.
-    pub fn writer(&self, _topic: Topic, _worker: u16) -> std::io::Result<Writer> {
-        unimplemented!()
-    }
-}
-
 impl Writer {
     pub fn id(&self) -> SpoolId {
-        unimplemented!()
+        self.chain.id
     }
 
-    /// The sequence number that the next record will have: events carry it inside.
+    /// The number that the next record will have: events carry it inside.
     pub fn next_seq(&self) -> u64 {
-        unimplemented!()
+        self.chain.next_seq()
     }
 
     /// Appends without a system call. An error takes no number.
-    pub fn append(&mut self, _record: &[u8]) -> Result<u64, NotSpooled> {
-        unimplemented!()
+    pub fn append(&mut self, record: &[u8]) -> Result<u64, NotSpooled> {
+        self.chain.append(record)
     }
 
     pub fn durable(&self) -> Durable {
-        unimplemented!()
+        Durable { chain: self.chain.clone() }
+    }
+
+    /// Counts an answer whose record is not known to be on disk (or in the spool at all).
+    pub fn count_undurable(&self) {
+        self.chain.numbers.undurable.add_shared(1);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.chain.closing.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.chain.wake_syncer();
     }
 }
 
 impl Durable {
-    /// Returns when `seq` is on disk. `max_wait` of `None` waits without limit; a known failure returns at once.
-    pub async fn wait(&self, _seq: u64, _max_wait: Option<Duration>) -> Result<(), NotDurable> {
-        unimplemented!()
+    /// Returns when `seq` is on disk. `max_wait` of `None` waits without limit, unless the disk is known to fail.
+    pub async fn wait(&self, seq: u64, max_wait: Option<Duration>) -> Result<(), NotDurable> {
+        self.chain.wait(seq, max_wait).await
+    }
+
+    /// The same for a moment: true when `seq` is on disk now.
+    pub fn is_durable(&self, seq: u64) -> bool {
+        self.chain.control.synced() > seq
+    }
+
+    pub fn count_undurable(&self) {
+        self.chain.numbers.undurable.add_shared(1);
     }
 }

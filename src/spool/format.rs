@@ -1,0 +1,167 @@
+//! Bytes on disk: segment headers and records (see `docs/formats.md`). Pure.
+//!
+//! A record is 8-byte aligned: commit word, sequence number, payload, zeros up to the next multiple of 8. The commit
+//! word holds length and CRC-32C; it is stored last, so a record is either there as a whole or not at all.
+
+use super::SpoolId;
+
+/// The header's page; records begin behind it.
+pub const HEADER_BYTES: usize = 4_096;
+pub const RECORD_HEAD_BYTES: usize = 16;
+const MAGIC: [u8; 8] = *b"AFXSEG\0\x01";
+
+/// In place of a length: the segment ends here, the next one goes on with the same number.
+const END: u32 = u32::MAX;
+
+/// Where a segment stands in its chain; written when its first record is about to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    pub spool: SpoolId,
+    pub index: u64,
+    /// Number of its first record. Records of the former segment from this number on do not count: they were written
+    /// again here.
+    pub first_seq: u64,
+    /// No record of the former segment is newer than this, milliseconds since 1970.
+    pub former_newest_ms: i64,
+}
+
+impl SegmentHeader {
+    const CHECKED: usize = 40;
+
+    pub fn encode(&self) -> [u8; 48] {
+        let mut bytes = [0; 48];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.spool.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.index.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.first_seq.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.former_newest_ms.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..Self::CHECKED]);
+        bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// `None` for anything else, also for a segment that was made ahead and never used.
+    pub fn decode(bytes: &[u8]) -> Option<SegmentHeader> {
+        let bytes = bytes.get(..48)?;
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+        let crc = u32::from_le_bytes(bytes[40..44].try_into().unwrap_or_default());
+        let whole = bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..Self::CHECKED]) == crc;
+        whole.then(|| SegmentHeader {
+            spool: SpoolId(word(8)),
+            index: word(16),
+            first_seq: word(24),
+            former_newest_ms: word(32) as i64,
+        })
+    }
+}
+
+/// Bytes that a record of `payload` bytes takes.
+pub fn record_bytes(payload: usize) -> usize {
+    (RECORD_HEAD_BYTES + payload).next_multiple_of(8)
+}
+
+/// Length and checksum in one word. The checksum is seeded with spool and number, so that a record can stand nowhere but
+/// in its place.
+pub fn commit_word(spool: SpoolId, seq: u64, payload: &[u8]) -> u64 {
+    u64::from(checksum(spool, seq, payload)) << 32 | payload.len() as u64
+}
+
+pub fn end_word(spool: SpoolId, seq: u64) -> u64 {
+    u64::from(checksum(spool, seq, b"end")) << 32 | u64::from(END)
+}
+
+fn checksum(spool: SpoolId, seq: u64, payload: &[u8]) -> u32 {
+    let mut seed = [0; 16];
+    seed[..8].copy_from_slice(&spool.0.to_le_bytes());
+    seed[8..].copy_from_slice(&seq.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&seed), payload)
+}
+
+/// What stands at an aligned place of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'b> {
+    /// A whole record with the number that was expected or a later one, and the bytes it takes.
+    Record { seq: u64, payload: &'b [u8], bytes: usize },
+    /// The segment ends; the next number stands in the next one.
+    End,
+    /// Zeros: nothing was written here.
+    Nothing,
+    /// Neither: damage, or a record that was never finished.
+    Invalid,
+    /// The record may go on behind the bytes at hand.
+    More,
+}
+
+/// Reads what stands at the start of `bytes`, which is aligned in its segment.
+pub fn read(spool: SpoolId, expected_seq: u64, bytes: &[u8]) -> Found<'_> {
+    let Some(head) = bytes.first_chunk::<8>() else { return Found::More };
+    let word = u64::from_le_bytes(*head);
+    let (length, crc) = (word as u32, (word >> 32) as u32);
+    if word == 0 {
+        return Found::Nothing;
+    }
+    if length == END {
+        return if crc == checksum(spool, expected_seq, b"end") { Found::End } else { Found::Invalid };
+    }
+    let length = length as usize;
+    let Some(seq) = bytes.get(8..16) else { return Found::More };
+    let seq = u64::from_le_bytes(seq.try_into().unwrap_or_default());
+    // A number far off is damage; it would make us look for gigabytes in vain.
+    if seq < expected_seq || length == 0 {
+        return Found::Invalid;
+    }
+    let Some(payload) = bytes.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + length) else { return Found::More };
+    if checksum(spool, seq, payload) != crc {
+        return Found::Invalid;
+    }
+    Found::Record { seq, payload, bytes: record_bytes(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPOOL: SpoolId = SpoolId(0x1234);
+
+    fn record(seq: u64, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = commit_word(SPOOL, seq, payload).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&seq.to_le_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.resize(record_bytes(payload.len()), 0);
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_reads_back_in_its_place_only() {
+        let bytes = record(7, b"hello");
+        assert_eq!(read(SPOOL, 7, &bytes), Found::Record { seq: 7, payload: b"hello", bytes: 24 });
+        assert_eq!(read(SPOOL, 8, &bytes), Found::Invalid);
+        assert_eq!(read(SpoolId(1), 7, &bytes), Found::Invalid);
+        assert_eq!(read(SPOOL, 7, &bytes[..18]), Found::More);
+        assert_eq!(read(SPOOL, 7, &[0; 16]), Found::Nothing);
+        assert_eq!(read(SPOOL, 9, &end_word(SPOOL, 9).to_le_bytes()), Found::End);
+        assert_eq!(read(SPOOL, 8, &end_word(SPOOL, 9).to_le_bytes()), Found::Invalid);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_seen() {
+        let whole = record(7, b"some payload");
+        // Padding is not part of the record.
+        for bit in 0..(RECORD_HEAD_BYTES + 12) * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes.resize(4_096, 0);
+            assert!(!matches!(read(SPOOL, 7, &bytes), Found::Record { .. }), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn headers_read_back_and_damage_is_seen() {
+        let header = SegmentHeader { spool: SPOOL, index: 3, first_seq: 99, former_newest_ms: 5 };
+        let mut bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Some(header));
+        bytes[25] ^= 1;
+        assert_eq!(SegmentHeader::decode(&bytes), None);
+        assert_eq!(SegmentHeader::decode(&[0; 4096]), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! What the spools count.
+
+use std::sync::PoisonError;
+
+use super::spools::Inner;
+use crate::metrics::{Counter, Gauge, Page};
+
+/// What recovery and the keeper found.
+#[derive(Default)]
+pub struct Found {
+    pub recovered: Counter,
+    pub tail: Counter,
+    pub unreadable: Counter,
+    pub deleted: Counter,
+    pub used_bytes: Gauge,
+    pub limit_bytes: Gauge,
+}
+
+pub fn write(inner: &Inner, page: &mut Page) {
+    let chains = inner.chains.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let by_topic = |number: fn(&super::chain::Numbers) -> &Counter| {
+        [super::Topic::Clicks, super::Topic::Conversions].map(|topic| {
+            let of_topic = chains.iter().filter(|chain| chain.topic == topic);
+            (topic.name(), of_topic.map(|chain| number(&chain.numbers).value()).sum::<u64>())
+        })
+    };
+    let mut count = |name: &str, help: &str, values: [(&str, u64); 2]| {
+        let labels = values.map(|(topic, value)| ([("topic", topic)], value));
+        let samples: Vec<_> = labels.iter().map(|(label, value)| (&label[..], *value)).collect();
+        page.counter(name, help, &samples);
+    };
+    count("afflux_spool_records_total", "Records appended.", by_topic(|n| &n.records));
+    count("afflux_spool_bytes_total", "Bytes appended, with record heads.", by_topic(|n| &n.bytes));
+    count(
+        "afflux_spool_undurable_total",
+        "Answers whose record is not known to be on disk.",
+        by_topic(|n| &n.undurable),
+    );
+    count("afflux_spool_sync_errors_total", "fdatasyncs that failed.", by_topic(|n| &n.sync_errors));
+    count("afflux_spool_rescued_total", "Records written again after a failed fdatasync.", by_topic(|n| &n.rescued));
+    count(
+        "afflux_spool_unprepared_total",
+        "Segments that were needed before they were ready.",
+        by_topic(|n| &n.unprepared),
+    );
+    let syncs = chains.iter().map(|chain| &chain.numbers.syncs);
+    page.histogram("afflux_spool_sync_seconds", "How long an fdatasync takes.", syncs);
+    let unsynced: u64 =
+        chains.iter().map(|chain| chain.numbers.bytes.value().saturating_sub(chain.numbers.synced_bytes.value())).sum();
+    page.gauge("afflux_spool_unsynced_bytes", "Appended and not known to be on disk.", &[(&[], unsynced)]);
+    let found = &inner.found;
+    let ratio = found.used_bytes.value() as f64 / (found.limit_bytes.value() as f64).max(1.0);
+    page.gauge("afflux_spool_used_ratio", "Bytes of all segments by the allowed.", &[(&[], ratio)]);
+    page.counter("afflux_spool_recovered_total", "Spools of dead processes sealed.", &[(&[], found.recovered.value())]);
+    page.counter(
+        "afflux_spool_tail_records_total",
+        "Valid records behind a torn one, not used.",
+        &[(&[], found.tail.value())],
+    );
+    page.counter(
+        "afflux_spool_unreadable_total",
+        "Spools that could not be recovered.",
+        &[(&[], found.unreadable.value())],
+    );
+    page.counter(
+        "afflux_spool_deleted_segments_total",
+        "Segments deleted after their time.",
+        &[(&[], found.deleted.value())],
+    );
+}
