@@ -3,6 +3,7 @@
 
 mod cases;
 mod oracle;
+mod oracle_money;
 mod properties;
 mod random;
 mod rules_candidates;

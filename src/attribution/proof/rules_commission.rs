@@ -38,9 +38,10 @@ fn m29_a_types_rate_stands_alone() {
     }
     let gone = vec![out_of_stock(item("a", "rice", 1, 5, 0))];
     assert_eq!(signup(clicked().items(gone.clone())).shares(), [(1, 1_000_000, 500_000)]);
-    let by_percent = clicked().terms(|terms| drop(terms.conversion_rates.insert("signup".into(), percent("40%"))));
+    let by_percent =
+        clicked().terms(|terms| terms.conversion_rates = BTreeMap::from([("signup".into(), percent("40%"))]));
     assert_eq!(signup(by_percent.items(gone)).decide().line_millionths, [2_000_000]);
-    let zero = clicked().terms(|terms| drop(terms.conversion_rates.insert("signup".into(), percent("0%"))));
+    let zero = clicked().terms(|terms| terms.conversion_rates = BTreeMap::from([("signup".into(), percent("0%"))]));
     assert_eq!(signup(zero).reason(), Some(Reason::ZeroRate));
 }
 
