@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::coupon::{Coupon, Effect};
 use super::facts::Touch;
 use super::filters::Counting;
-use super::trace::{Trace, grouped, short};
+use super::trace::{Trace, short};
 use super::{Causes, Reason, model};
 use crate::catalog::rulebook::{Model, RateBasis, Terms};
 use crate::catalog::{OfferId, PublisherId};
-use crate::commission::Part;
+use crate::commission::{Part, grouped};
 use crate::money::ALL_PARTS;
 use crate::time::TimeMs;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::facts::{Facts, OwnClick, Settings, Touch};
 use super::touches::{Merged, keep, merge};
-use super::trace::{Trace, describe, grouped, short};
+use super::trace::{Trace, describe, short};
 use super::{Causes, Reason};
 use crate::catalog::rulebook::OfferRules;
 use crate::catalog::{MerchantId, Rulebook};
+use crate::commission::grouped;
 
 /// Beyond these, touches that M4 left out are only counted in the explanation.
 const EXPLAINED_DROPPED: usize = 100;

@@ -141,7 +141,8 @@ fn unattributed(facts: &Facts, reason: Reason, lines: &[Line], mut trace: Trace)
     }
 }
 
-fn nothing() -> Decision {
+/// No outcome yet and no money: what every decision starts from.
+pub(crate) fn nothing() -> Decision {
     Decision {
         outcome: Outcome::Unattributed,
         reason: None,

@@ -1,8 +1,8 @@
 //! The part of the explanation that is about money, in plain English with its numbers.
 
-use super::trace::{Trace, exact, grouped};
+use super::trace::Trace;
 use super::{Decision, Reason, State};
-use crate::commission::{Earning, RateSource, Rated, Refunded};
+use crate::commission::{Earning, Line, RateSource, Rated, Refunded, exact, grouped};
 use crate::event::{Conversion, MerchantStatus};
 use crate::money::{MinorUnits, Rate};
 
@@ -26,7 +26,7 @@ fn line_name(number: usize, rated: &Rated) -> String {
 }
 
 fn line_money(rated: &Rated) -> String {
-    let amount = grouped(rated.line.amount);
+    let amount = line_amount(&rated.line);
     let source = match rated.source {
         RateSource::Type => "the rate of the conversion's type",
         RateSource::Category => "the rate of its category",
@@ -47,36 +47,48 @@ fn line_money(rated: &Rated) -> String {
     }
 }
 
+/// "2 x 1,000 - 100 = 1,900", or the amount alone where there is nothing to reckon.
+fn line_amount(line: &Line) -> String {
+    let amount = grouped(line.amount);
+    if line.quantity == 1 && line.discount == 0 {
+        return amount;
+    }
+    let discount = if line.discount == 0 { String::new() } else { format!(" - {}", grouped(line.discount)) };
+    format!("{} x {}{discount} = {amount}", grouped(line.quantity), grouped(line.unit_amount))
+}
+
 pub fn earned(earning: &Earning, earned: MinorUnits, report: &Conversion, trace: &mut Trace) {
     let fixed = match earning.fixed {
         0 => String::new(),
-        fixed => format!(", with the fixed sum of {}", grouped(fixed)),
+        fixed => format!(" and with the fixed sum of {}", grouped(fixed)),
     };
     let sum = exact(earning.millionths());
-    let why = format!("Together {sum}, rounded once{fixed}: {} {}.", grouped(earned), report.currency);
+    let why = format!("Together {sum}; rounded once{fixed}: {} {}.", grouped(earned), report.currency);
     trace.say("commission", why);
 }
 
 pub fn refunds(refunded: &Refunded, attributed: bool, trace: &mut Trace) {
     for (refund_id, note) in &refunded.notes {
         let moves = if attributed { "" } else { " Nobody earned by this order, so no money moves." };
-        trace.say("refund", format!("Refund {refund_id:?}: {note}{moves}"));
+        trace.say("refund", format!("Refund {refund_id:?} {note}{moves}"));
     }
 }
 
 /// What refunds and the merchant's status left, and until when it is held.
 pub fn kept(decision: &Decision, refunded: &Refunded, report: &Conversion, trace: &mut Trace) {
     let currency = report.currency;
-    let left = format!("{} of {} {currency}", grouped(decision.commission), grouped(decision.earned));
+    let left = format!("{} {currency} of {} earned", grouped(decision.commission), grouped(decision.earned));
     if !refunded.notes.is_empty() {
         let how = match refunded.full {
-            true => "the whole order was refunded, fixed sums too".into(),
-            false => format!("{} is reversed, the rest rounded once", exact(refunded.millionths)),
+            true => "nothing of the order is left, fixed sums are reversed too".into(),
+            false => {
+                format!("{} of the exact commission is reversed, the rest rounded once", exact(refunded.millionths))
+            }
         };
         trace.say("refund", format!("After refunds: {how}."));
     }
     for share in &decision.shares {
-        let coupon = if share.coupon { ", marked by the coupon" } else { "" };
+        let coupon = if share.coupon { ", by coupon" } else { "" };
         let why = format!(
             "Publisher {}: {} of 1,000,000 parts, {} {currency}, {} reversed{coupon}.",
             share.publisher_id,

@@ -3,9 +3,10 @@
 use super::candidates::Candidate;
 use super::facts::{Facts, Settings, Touch};
 use super::touches::Merged;
-use super::trace::{Trace, grouped, short};
+use super::trace::{Trace, short};
 use super::{Causes, Reason};
 use crate::catalog::rulebook::{CheckoutRule, OfferRules, Terms};
+use crate::commission::grouped;
 use crate::time::{DAY_MS, TimeMs};
 
 /// A candidate that passed the window, and the terms in force when it was clicked.
@@ -78,8 +79,7 @@ fn place<'a>(candidate: &Candidate<'a>, facts: &Facts, settings: &Settings) -> (
     let occurred_at = facts.report.occurred_at_ms;
     let until = clicked_at + i64::from(terms.window_days) * DAY_MS;
     if occurred_at > until {
-        let why =
-            format!("{} days from the click ended at {until}, the order came at {occurred_at}", terms.window_days);
+        let why = format!("its {} days ended at {until}, the order came at {occurred_at}", terms.window_days);
         return (Place::Outside, why);
     }
     if clicked_at <= facts.occurred_at_most() {
@@ -109,9 +109,9 @@ fn checkout<'a>(
         }
         let click = candidate.click();
         let kept = click.clicked_at() <= started_at;
-        let verdict = if kept { "not after it: counts" } else { "after it: does not count" };
+        let verdict = if kept { "did not come after it: counts" } else { "came after it: does not count" };
         let why = format!(
-            "{}: offer {} ignores clicks after the checkout began, at {started_at}; this one came {verdict}.",
+            "{}: offer {} ignores clicks after the checkout began, at {started_at}; this one {verdict}.",
             short(click),
             click.offer_id()
         );

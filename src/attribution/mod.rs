@@ -18,6 +18,8 @@ mod proof;
 mod touches;
 mod trace;
 
+#[cfg(test)]
+pub(crate) use decide::nothing;
 pub use decide::{conflict, decide};
 use decision::Causes;
 pub use decision::{Decision, Outcome, Reason, Share, State, Step};

@@ -9,6 +9,9 @@ pub struct Line<'a> {
     pub sku: Option<&'a str>,
     pub category: Option<&'a str>,
     pub quantity: u32,
+    pub unit_amount: MinorUnits,
+    /// Of the whole line.
+    pub discount: MinorUnits,
     /// Quantity x unit amount - discount, in minor units. The discount is taken here and nowhere else.
     pub amount: MinorUnits,
     pub out_of_stock: bool,
@@ -17,16 +20,24 @@ pub struct Line<'a> {
 pub fn lines(report: &Conversion) -> Vec<Line<'_>> {
     if report.items.is_empty() {
         let amount = within(i128::from(report.amount));
-        return vec![Line { sku: None, category: None, quantity: 1, amount, out_of_stock: false }];
+        let (unit_amount, discount) = (amount, 0);
+        return vec![Line {
+            sku: None,
+            category: None,
+            quantity: 1,
+            unit_amount,
+            discount,
+            amount,
+            out_of_stock: false,
+        }];
     }
-    let line = |item: &'_ crate::event::Item| -> MinorUnits {
-        within(i128::from(item.unit_amount) * i128::from(item.quantity) - i128::from(item.discount))
-    };
     let items = report.items.iter().map(|item| Line {
         sku: item.sku.as_deref(),
         category: item.category.as_deref(),
         quantity: item.quantity,
-        amount: line(item),
+        unit_amount: item.unit_amount,
+        discount: item.discount,
+        amount: within(i128::from(item.unit_amount) * i128::from(item.quantity) - i128::from(item.discount)),
         out_of_stock: item.out_of_stock,
     });
     items.collect()

@@ -5,11 +5,13 @@
 
 mod earning;
 mod lines;
+mod numbers;
 mod refund;
 mod split;
 
 pub use earning::{CannotEarn, Earning, RateSource, Rated, earn};
 pub use lines::{Line, lines, order_amount};
+pub use numbers::{exact, grouped};
 pub use refund::{Refunded, refunded};
 pub use split::{Part, split};
 

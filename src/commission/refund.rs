@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Line, order_amount, proportion};
+use super::{Line, grouped, order_amount, proportion};
 use crate::event::{Refund, RefundItem};
 use crate::money::{Millionths, MinorUnits};
 
@@ -63,12 +63,12 @@ impl<'a> State<'a> {
 
     fn apply(&mut self, refund: &Refund) -> String {
         if self.nothing_left() {
-            return "Nothing of the order was left: no effect.".into();
+            return "no effect, nothing of the order was left.".into();
         }
         match refund.amount {
             _ if refund.is_full() => {
                 self.whole = true;
-                "The whole order was refunded.".into()
+                "of the whole order.".into()
             }
             Some(amount) if refund.items.is_empty() => self.take_amount(amount),
             // Intake refuses both (contract I37); the items say more.
@@ -80,9 +80,9 @@ impl<'a> State<'a> {
         let taken = amount.clamp(0, self.left());
         // Below the order's amount, which fits.
         self.by_amount += taken;
-        let asked =
-            if taken < amount { format!(" ({amount} were asked for, more than was left)") } else { String::new() };
-        format!("Refunded by amount: {taken} of {}{asked}; {} are left.", self.order_amount, self.left())
+        let asked = if taken < amount { more_than_left(amount) } else { String::new() };
+        let (whole, left) = (grouped(self.order_amount), grouped(self.left()));
+        format!("by amount, {} of {whole}{asked}; {left} are left.", grouped(taken))
     }
 
     fn take_items(&mut self, items: &[RefundItem]) -> String {
@@ -92,7 +92,7 @@ impl<'a> State<'a> {
             *quantity = quantity.saturating_add(u64::from(item.quantity));
         }
         let notes: Vec<String> = asked.into_iter().map(|(sku, quantity)| self.take_sku(sku, quantity)).collect();
-        format!("Refunded by items: {}.", notes.join("; "))
+        format!("by items, {}.", notes.join("; "))
     }
 
     /// Lines of equal `sku` are used up in their order (M35).
@@ -109,9 +109,8 @@ impl<'a> State<'a> {
             wanted -= taken;
         }
         let taken = quantity - wanted;
-        let asked =
-            if wanted > 0 { format!(" ({quantity} were asked for, more than was left)") } else { String::new() };
-        format!("{taken} of sku {sku:?}{asked}")
+        let asked = if wanted > 0 { more_than_left(quantity) } else { String::new() };
+        format!("{} of sku {sku:?}{asked}", grouped(taken))
     }
 
     fn amount_by_items(&self) -> MinorUnits {
@@ -148,6 +147,10 @@ impl<'a> State<'a> {
         let millionths = (by_lines + by_amount).min(total);
         Refunded { millionths, amount: amount - self.left(), full: false, notes }
     }
+}
+
+fn more_than_left(asked: impl Into<i128>) -> String {
+    format!(" ({} were asked for, more than was left)", grouped(asked))
 }
 
 /// Of a line's commission or amount so far: floor(whole x pieces / quantity), the whole when all are back (M35).

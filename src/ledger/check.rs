@@ -111,3 +111,69 @@ fn balances(posted: &Balances, decided: &Balances) -> Vec<Broken> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::PublisherId;
+    use crate::ledger::Account;
+    use crate::time::TimeMs;
+
+    const MERCHANT: MerchantId = MerchantId(1);
+
+    fn irr() -> Currency {
+        Currency::parse("IRR").unwrap()
+    }
+
+    fn entry(revision: u32, line: u32, account: Account, amount: i64) -> Entry {
+        Entry { conversion_id: "c".into(), revision, line, account, amount, currency: irr(), at_ms: TimeMs(0) }
+    }
+
+    /// Earned and taken back: the books of an order that nobody earns by now.
+    fn books() -> Vec<Entry> {
+        let (owed, owing) = (Account::MerchantReceivable(MERCHANT), Account::PublisherPending(PublisherId(34)));
+        vec![entry(1, 0, owed, 98), entry(1, 1, owing, -98), entry(2, 0, owed, -98), entry(2, 1, owing, 98)]
+    }
+
+    fn found(change: impl FnOnce(&mut Vec<Entry>)) -> Vec<Broken> {
+        let mut entries = books();
+        change(&mut entries);
+        check("c", MERCHANT, irr(), &entries, None).into_iter().map(|violation| violation.what).collect()
+    }
+
+    #[test]
+    fn sound_books_are_sound_in_any_order() {
+        assert_eq!(found(|_| ()), []);
+        assert_eq!(found(|entries| entries.reverse()), []);
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_named() {
+        let id = |text: &str| EntryId(text.into());
+        let unbalanced = |sum| NotPosted::Unbalanced { revision: 2, currency: irr(), sum };
+        let receivable = |posted| {
+            let account = "merchant:1:receivable".to_owned();
+            Broken::Balance { account, currency: irr(), posted, decided: 0 }
+        };
+        assert_eq!(found(|entries| entries[2].amount = -97), [Broken::Unbalanced(unbalanced(1)), receivable(1)]);
+        assert_eq!(
+            found(|entries| drop(entries.remove(2))),
+            [Broken::Numbering(id("c.2.1")), Broken::Unbalanced(unbalanced(98)), receivable(98)]
+        );
+        assert_eq!(found(|entries| entries.push(entries[3].clone()))[0], Broken::Numbering(id("c.2.1")));
+        assert_eq!(found(|entries| entries.truncate(2)).len(), 2);
+        let empty = entry(3, 0, Account::MerchantReceivable(MERCHANT), 0);
+        assert_eq!(found(|entries| entries.push(empty)), [Broken::Empty(id("c.3.0"))]);
+        let foreign = |entries: &mut Vec<Entry>| entries[3].conversion_id = "d".into();
+        assert_eq!(found(foreign), [Broken::Foreign(id("d.2.1"))]);
+        let gap = |entries: &mut Vec<Entry>| entries[2..].iter_mut().for_each(|entry| entry.revision = 3);
+        assert_eq!(found(gap), [Broken::Numbering(id("c.3.0"))]);
+    }
+
+    #[test]
+    fn violations_read_as_sentences() {
+        let violation = &check("c", MERCHANT, irr(), &books()[..2], None)[0];
+        let text = "conversion c: account merchant:1:receivable holds 98 IRR, the decision says 0";
+        assert_eq!(violation.to_string(), text);
+    }
+}

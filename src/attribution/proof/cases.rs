@@ -156,8 +156,8 @@ impl Entry {
 
 impl Catalog {
     fn rulebook(&self) -> Rulebook {
-        let mut rulebook = Rulebook::default();
-        rulebook.merchants = self.merchants.iter().map(|merchant| (merchant.id, merchant.rules)).collect();
+        let merchants = self.merchants.iter().map(|merchant| (merchant.id, merchant.rules)).collect();
+        let mut rulebook = Rulebook { merchants, ..Rulebook::default() };
         for offer in &self.offers {
             let mut terms: Vec<Terms> = Vec::new();
             for entry in &offer.terms {

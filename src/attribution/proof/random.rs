@@ -79,7 +79,8 @@ fn rulebook() -> impl Strategy<Value = Rulebook> {
 fn click_id() -> impl Strategy<Value = ClickId> {
     // Around the order, the checkout, the skew, the ends of windows and of terms.
     let anchors = vec![0, 0, 999, 120_000, 120_999, -50, -60_000, -days(1), -days(3), -days(5), -days(10), -days(30)];
-    let near = prop_oneof![-2i64..3, -12_000i64..12_000, (-40i64..0).prop_map(|steps| steps * 9_999)];
+    let near =
+        prop_oneof![-2i64..3, -12_000i64..12_000, (-4i64..4, -1i64..2).prop_map(|(steps, off)| steps * 10_000 + off)];
     let labels = select(vec![0u8, 0, 0, 1, 4, 5]);
     let offers = select([&OFFERS[..], &[12, 12, 13]].concat());
     (1u64..3, offers, PUBLISHERS, select(anchors), near, labels, 0u8..2).prop_map(
@@ -91,12 +92,13 @@ fn click_id() -> impl Strategy<Value = ClickId> {
     )
 }
 
-/// One publisher who clicks all the time beside some others: what the caps of M4 are for.
+/// Publishers who click all the time, seen or hidden: what the caps of M4 are for.
 fn crowd() -> impl Strategy<Value = Vec<ClickId>> {
-    let steps = vec((1u32..30, 0i64..4_000, 0u8..2), 80..160);
-    steps.prop_map(|steps| {
+    let steps = vec((1u32..6, 0i64..4_000, 0u8..2), 80..160);
+    (steps, select(vec![0u8, 1, 1])).prop_map(|(steps, labels)| {
         let click = |(publisher, step, label): &(u32, i64, u8)| {
-            click_of(1, 12, publisher % 5 + publisher / 6, ORDERED_AT - step * 10_000, *label)
+            let seldom = if step % 40 == 0 { *label } else { labels };
+            click_of(1, [12, 13][*step as usize % 2], *publisher, ORDERED_AT - step * 10_000, seldom)
         };
         steps.iter().map(click).collect()
     })
@@ -178,6 +180,11 @@ pub fn world() -> impl Strategy<Value = Story> {
                 _ => own_click,
             };
             story.facts.refunds = refunds;
+            // Half of the amounts are thousandths of this order's.
+            for refund in story.facts.refunds.iter_mut().filter(|refund| refund.received_at_ms.0 % 2 == 0) {
+                let whole = story.facts.report.amount / 1_000;
+                refund.amount = refund.amount.map(|amount| amount % 1_001 * whole);
+            }
             story.facts.merchant_status = merchant_status;
             story.settings.dedupe_window_ms = window;
             story.settings.clock_skew_ms = skew;

@@ -120,7 +120,12 @@ fn m25_the_coupons_offer_at_the_order_gives_everything() {
         offer.terms[0].hold_days = 60;
     });
     let story = story.terms(|terms| terms.hold_days = 7).clicks(&[click_of(1, 13, 1, ORDERED_AT, 0)]);
-    let decision = story.decide();
+    // With `rate_basis = "conversion"` a click on the coupon's own offer gives nothing either.
+    let story = story.offer(|offer| {
+        let cheap = Terms { default_rate: percent("1%"), until: Some(TimeMs(ORDERED_AT)), ..offer.terms[0].clone() };
+        offer.terms.push(Terms { from: TimeMs(ORDERED_AT - days(1)), ..cheap });
+    });
+    let decision = story.clicks(&[click(2, ORDERED_AT - 5)]).decide();
     assert_eq!(super::shares(&decision), [(3, 1_000_000, 120)]);
     assert_eq!((decision.offer_id, decision.hold_until_ms), (Some(OFFER), Some(TimeMs(ORDERED_AT + days(7)))));
 }

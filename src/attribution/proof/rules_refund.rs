@@ -25,9 +25,9 @@ fn m35_pieces_reverse_their_part_of_the_line_and_the_last_one_the_rest() {
     // 3 pieces of 7 at 12 %: 2,520,000 millionths; one piece is 840,000, two 1,680,000.
     let story = clicked().items(vec![item("a", "", 3, 7, 0), item("b", "", 1, 1_000, 0)]);
     let one = story.refund_items(&[("a", 1)]);
-    assert!(one.says("refund", "0.84 is reversed"));
-    assert!(one.clone().refund_items(&[("a", 1)]).says("refund", "1.68 is reversed"));
-    assert!(one.refund_items(&[("a", 2)]).says("refund", "2.52 is reversed"));
+    assert!(one.says("refund", "0.84 of the exact"));
+    assert!(one.clone().refund_items(&[("a", 1)]).says("refund", "1.68 of the exact"));
+    assert!(one.refund_items(&[("a", 2)]).says("refund", "2.52 of the exact"));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn m38_what_is_kept_is_rounded_once_and_split_anew() {
 fn m39_more_than_is_left_is_capped_and_an_unknown_sku_has_no_effect() {
     let capped = clicked().refund_amount(700).refund_amount(700);
     assert_eq!(kept(&capped), 0);
-    assert!(capped.says("refund", "300 of 1000 (700 were asked for, more than was left)"));
+    assert!(capped.says("refund", "300 of 1,000 (700 were asked for, more than was left)"));
     let story = clicked().items(basket());
     let pieces = story.clone().refund_items(&[("a", 9)]);
     assert_eq!(kept(&pieces), 60);
