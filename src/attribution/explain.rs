@@ -6,6 +6,9 @@ use crate::commission::{Earning, Line, RateSource, Rated, Refunded, exact, group
 use crate::event::{Conversion, MerchantStatus};
 use crate::money::{MinorUnits, Rate};
 
+/// An order has no limit of refunds; the explanation has.
+const EXPLAINED_REFUNDS: usize = 100;
+
 /// One sentence per line of the order.
 pub fn lines(rated: &[Rated], trace: &mut Trace) {
     let whole_order = |line: &Rated| rated.len() == 1 && line.line.sku.is_none() && line.line.category.is_none();
@@ -68,9 +71,12 @@ pub fn earned(earning: &Earning, earned: MinorUnits, report: &Conversion, trace:
 }
 
 pub fn refunds(refunded: &Refunded, attributed: bool, trace: &mut Trace) {
-    for (refund_id, note) in &refunded.notes {
+    for (refund_id, note) in refunded.notes.iter().take(EXPLAINED_REFUNDS) {
         let moves = if attributed { "" } else { " Nobody earned by this order, so no money moves." };
         trace.say("refund", format!("Refund {refund_id:?} {note}{moves}"));
+    }
+    if let Some(more @ 1..) = refunded.notes.len().checked_sub(EXPLAINED_REFUNDS) {
+        trace.say("refund", format!("{more} more refunds count and are not told one by one."));
     }
 }
 

@@ -128,3 +128,15 @@ fn refunds_count_once_each_in_any_order() {
     shuffled.facts.refunds.extend(story.facts.refunds);
     assert_eq!(shuffled.decide(), told);
 }
+
+#[test]
+fn an_explanation_has_an_end() {
+    let mut story = clicked();
+    for _ in 0..1_000 {
+        story = story.refund_amount(1);
+    }
+    let decision = story.decide();
+    assert_eq!((decision.commission, decision.state), (0, Some(State::Reversed)));
+    assert!(decision.explanation.len() < 120);
+    assert!(story.says("refund", "900 more refunds"));
+}
