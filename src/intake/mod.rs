@@ -27,12 +27,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use log::Log;
-pub use metrics::Metrics;
 pub use order_index::OrderIndex;
 
 use crate::api::Access;
 use crate::api::body::Bodies;
 use crate::event::ConversionIds;
+use crate::metrics::Page;
+use metrics::Metrics;
 
 /// All that a report needs on its way.
 pub struct Intake {
@@ -43,12 +44,21 @@ pub struct Intake {
     /// `intake.max_future_s`: how far `occurred_at` may be ahead of us.
     max_future_ms: i64,
     bodies: Bodies,
-    pub metrics: Metrics,
+    metrics: Metrics,
 }
 
 impl Intake {
     pub fn new(access: Arc<Access>, ids: ConversionIds, log: Log, index: OrderIndex, max_future_ms: i64) -> Intake {
         Intake { access, ids, log, index, max_future_ms, bodies: Bodies::default(), metrics: Metrics::default() }
+    }
+
+    pub fn write_metrics(&self, page: &mut Page) {
+        self.metrics.write(self.index_unavailable(), page);
+    }
+
+    /// Questions to the order index that got no answer.
+    pub fn index_unavailable(&self) -> u64 {
+        self.index.unavailable.value()
     }
 }
 

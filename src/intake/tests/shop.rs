@@ -6,10 +6,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
+use data_encoding::HEXLOWER;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -194,4 +195,13 @@ impl Answer {
 pub fn pointers(problem: &Value) -> Vec<String> {
     let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {problem}"));
     errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The header of a right signature.
+pub fn sign(secret: &str, unix_s: i64, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    context.update(format!("{unix_s}.").as_bytes());
+    context.update(body);
+    format!("t={unix_s},v1={}", HEXLOWER.encode(context.sign().as_ref()))
 }
