@@ -19,9 +19,10 @@ const PIECES: usize = 4_096;
 /// From the first byte asked for to the last; a slower caller gets 408.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The memory that bodies may fill.
+/// The memory that bodies may fill, and the time each may take.
 pub struct Bodies {
     pieces: Arc<Semaphore>,
+    timeout: Duration,
 }
 
 /// A body in memory; its place is free again when this is dropped.
@@ -33,7 +34,7 @@ pub struct WholeBody {
 
 impl Default for Bodies {
     fn default() -> Bodies {
-        Bodies { pieces: Arc::new(Semaphore::new(PIECES)) }
+        Bodies { pieces: Arc::new(Semaphore::new(PIECES)), timeout: READ_TIMEOUT }
     }
 }
 
@@ -41,7 +42,7 @@ impl Bodies {
     /// Reads all of a body, chunked or not: `MAX_BODY_BYTES` at most.
     pub async fn read(&self, body: Body) -> Result<WholeBody, Problem> {
         let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-        tokio::time::timeout(READ_TIMEOUT, self.read_all(body)).await.map_err(slow)?
+        tokio::time::timeout(self.timeout, self.read_all(body)).await.map_err(slow)?
     }
 
     async fn read_all(&self, mut body: Body) -> Result<WholeBody, Problem> {
@@ -114,4 +115,43 @@ fn is_media_type(value: &str, media_type: &str) -> bool {
             name.trim().eq_ignore_ascii_case("charset")
                 && charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Never;
+
+    impl http_body::Body for Never {
+        type Data = axum::body::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _context: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn i23_a_body_that_does_not_come_is_408() {
+        let bodies = Bodies { timeout: Duration::from_millis(1), ..Bodies::default() };
+        let problem = bodies.read(Body::new(Never)).await.err().unwrap();
+        assert_eq!(problem.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn bodies_take_their_memory_and_give_it_back() {
+        let bodies = Bodies { pieces: Arc::new(Semaphore::new(2)), ..Bodies::default() };
+        let first = bodies.read(Body::from(vec![b' '; PIECE_BYTES + 1])).await.ok().unwrap();
+        assert_eq!(first.bytes.len(), PIECE_BYTES + 1);
+        assert!(bodies.read(Body::empty()).await.is_ok());
+        let refused = bodies.read(Body::from("x")).await.err().unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        assert!(bodies.read(Body::from(vec![b' '; 2 * PIECE_BYTES])).await.is_ok());
+        assert!(bodies.read(Body::from(vec![b' '; 2 * PIECE_BYTES + 1])).await.is_err());
+    }
 }

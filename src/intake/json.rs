@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
             }
             let key_at = self.at;
             let key = self.string()?;
-            if is_known(&members, &mut keys, &key) {
+            if !is_new(&members, &mut keys, key.clone()) {
                 return Err(NotJson { at: key_at, what: "this key stands twice in its object" });
             }
             self.skip_whitespace();
@@ -238,15 +238,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether `key` stands among `members`; `keys` is filled once they are many.
-fn is_known<'a>(members: &Members<'a>, keys: &mut HashSet<Cow<'a, str>>, key: &Cow<'a, str>) -> bool {
+/// Whether `key` does not stand among `members` yet; `keys` is filled once they are many.
+fn is_new<'a>(members: &Members<'a>, keys: &mut HashSet<Cow<'a, str>>, key: Cow<'a, str>) -> bool {
     if members.len() < FEW_KEYS {
-        return members.iter().any(|(known, _)| known == key);
+        return members.iter().all(|(known, _)| *known != key);
     }
     if keys.is_empty() {
         keys.extend(members.iter().map(|(known, _)| known.clone()));
     }
-    !keys.insert(key.clone())
+    keys.insert(key)
 }
 
 #[cfg(test)]

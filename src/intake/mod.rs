@@ -52,6 +52,11 @@ impl Intake {
         Intake { access, ids, log, index, max_future_ms, bodies: Bodies::default(), metrics: Metrics::default() }
     }
 
+    /// Who may call, for the routes that read.
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
     pub fn write_metrics(&self, page: &mut Page) {
         self.metrics.write(self.index_unavailable(), page);
     }

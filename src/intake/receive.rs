@@ -49,13 +49,12 @@ impl Intake {
         let catalog = self.access.catalog();
         let peer = api::peer(&parts.extensions);
         let proof = self.access.proof(&catalog, &parts.headers)?;
-        let (caller, body) = if proof.has_signature() {
+        let (merchant_id, body) = if proof.has_signature() {
             let body = self.bodies.read(body).await?;
-            (proof.caller(&body.bytes, peer)?, body)
+            (reporting_merchant(proof.caller(&body.bytes, peer)?)?, body)
         } else {
-            (proof.caller(b"", peer)?, self.bodies.read(body).await?)
+            (reporting_merchant(proof.caller(b"", peer)?)?, self.bodies.read(body).await?)
         };
-        let merchant_id = reporting_merchant(caller)?;
         let key = idempotency_key(&parts.headers)?;
         let key = key.map(|key| MarkKey::idempotency(merchant_id, parts.uri.path(), key));
         Ok(Received { catalog, merchant_id, body, key, received_at: self.access.clock().now(), peer })

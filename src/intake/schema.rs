@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 #[schema(as = ConversionsRequest)]
 #[serde(untagged)]
 pub enum ConversionsBody {
-    One(ConversionBody),
+    One(Box<ConversionBody>),
     Batch(BatchBody),
 }
 
