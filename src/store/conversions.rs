@@ -1,0 +1,239 @@
+//! Facts of an order: the report that won, the clicks that may have brought it, the merchant's status.
+
+use rusqlite::{Row, params};
+
+use super::{Batch, StoreError, View, bits, read_json, unbits, write_json};
+use crate::attribution::{OwnClick, Settings, Touch};
+use crate::catalog::MerchantId;
+use crate::click::{CLICK_ID_BYTES, ClickId, VisitorKey};
+use crate::event::{Conversion, MerchantStatus};
+use crate::spool::SpoolId;
+use crate::time::TimeMs;
+
+/// The store's own number of a conversion; never shown outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId(pub i64);
+
+/// What the merchant said of an order, and which record said it: the latest received counts (contract M44).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusFact {
+    pub status: MerchantStatus,
+    pub received: TimeMs,
+    pub spool: SpoolId,
+    pub seq: u64,
+}
+
+/// A report that won.
+#[derive(Debug)]
+pub struct NewConversion<'a> {
+    pub report: &'a Conversion,
+    pub spool: SpoolId,
+    pub seq: u64,
+    pub own_click: OwnClick,
+    pub touches: &'a [Touch],
+    pub status: Option<StatusFact>,
+    pub catalog: &'a str,
+    pub settings: Settings,
+}
+
+/// A conversion as it is kept.
+#[derive(Clone, Debug)]
+pub struct ConversionRow {
+    pub id: RowId,
+    pub report: Conversion,
+    pub spool: SpoolId,
+    pub seq: u64,
+    pub own_click: OwnClick,
+    pub touches: Vec<Touch>,
+    pub status: Option<StatusFact>,
+    /// Hash of the rulebook of the first decision: its terms hold for all later ones.
+    pub catalog: String,
+    pub settings: Settings,
+    pub revision: u32,
+    /// Time of the latest fact.
+    pub booked: TimeMs,
+}
+
+impl StatusFact {
+    /// Whether this one was received later than `other`: a total order, so that the order of arrival does not matter.
+    pub fn is_later_than(&self, other: &StatusFact) -> bool {
+        (self.received, self.spool.0, self.seq) > (other.received, other.spool.0, other.seq)
+    }
+}
+
+impl Batch<'_> {
+    pub fn add_conversion(&self, new: &NewConversion<'_>) -> Result<RowId, StoreError> {
+        let report = new.report;
+        self.execute(
+            "INSERT INTO conversions (conversion_id, merchant_id, order_id, type, occurred_at_ms, content_hash, report,
+                 spool, seq, own_click, touches, catalog, settings, revision, booked_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14)",
+            params![
+                report.conversion_id,
+                report.merchant_id.0,
+                report.order_id,
+                report.kind,
+                report.occurred_at_ms.0,
+                report.content_hash,
+                write_json("report", report)?,
+                bits(new.spool.0),
+                new.seq,
+                write_json("own click", &new.own_click)?,
+                touches_blob(new.touches),
+                new.catalog,
+                write_json("settings", &new.settings)?,
+                report.received_at_ms.0,
+            ],
+        )?;
+        let id = RowId(self.transaction.last_insert_rowid());
+        if let Some(status) = &new.status {
+            self.record_status(id, status)?;
+        }
+        Ok(id)
+    }
+
+    pub fn record_status(&self, id: RowId, status: &StatusFact) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE conversions SET status = ?2, status_received_ms = ?3, status_spool = ?4, status_seq = ?5 WHERE id = ?1",
+            params![
+                id.0,
+                write_json("status", &status.status)?,
+                status.received.0,
+                bits(status.spool.0),
+                status.seq
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn record_touches(&self, id: RowId, touches: &[Touch]) -> Result<(), StoreError> {
+        self.execute("UPDATE conversions SET touches = ?2 WHERE id = ?1", params![id.0, touches_blob(touches)])?;
+        Ok(())
+    }
+
+    /// From now on a late click of this visitor finds the conversion.
+    pub fn watch_visitor(&self, visitor: VisitorKey, occurred: TimeMs, id: RowId) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT OR IGNORE INTO visitors (visitor, occurred_at_ms, conversion) VALUES (?1, ?2, ?3)",
+            params![bits(visitor.0), occurred.0, id.0],
+        )?;
+        Ok(())
+    }
+}
+
+const COLUMNS: &str = "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, \
+    status_seq, catalog, settings, revision, booked_ms";
+
+impl View<'_> {
+    pub fn conversion(&self, conversion_id: &str) -> Result<Option<ConversionRow>, StoreError> {
+        self.one_conversion("conversion_id = ?1", params![conversion_id])
+    }
+
+    pub fn conversion_row(&self, id: RowId) -> Result<Option<ConversionRow>, StoreError> {
+        self.one_conversion("id = ?1", params![id.0])
+    }
+
+    /// All types of an order; of one merchant, or of all. At most `limit`.
+    pub fn conversions_of_order(
+        &self,
+        order_id: &str,
+        merchant_id: Option<MerchantId>,
+        limit: usize,
+    ) -> Result<Vec<ConversionRow>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM conversions WHERE order_id = ?1 AND (?2 IS NULL OR merchant_id = ?2)
+             ORDER BY merchant_id, type LIMIT ?3"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![order_id, merchant_id.map(|id| id.0), limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(conversion_row(row)?);
+        }
+        Ok(found)
+    }
+
+    /// The next conversions after `after` in the order they were stored: to walk through all in bounded steps.
+    pub fn conversions_after(&self, after: RowId, limit: usize) -> Result<Vec<ConversionRow>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM conversions WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![after.0, limit])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(conversion_row(row)?);
+        }
+        Ok(found)
+    }
+
+    /// The visitor's conversions that occurred from `from` to `to`, both included; the latest first, at most `limit`.
+    pub fn conversions_of_visitor(
+        &self,
+        visitor: VisitorKey,
+        from: TimeMs,
+        to: TimeMs,
+        limit: usize,
+    ) -> Result<Vec<RowId>, StoreError> {
+        let sql = "SELECT conversion FROM visitors WHERE visitor = ?1 AND occurred_at_ms BETWEEN ?2 AND ?3
+             ORDER BY occurred_at_ms DESC, conversion DESC LIMIT ?4";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![bits(visitor.0), from.0, to.0, limit], |row| Ok(RowId(row.get(0)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub fn latest_occurred(&self) -> Result<Option<TimeMs>, StoreError> {
+        // Late clicks ask by visitor; this asks once, at start.
+        let sql = "SELECT max(occurred_at_ms) FROM shares";
+        let latest: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(latest.map(TimeMs))
+    }
+
+    pub fn conversion_count(&self) -> Result<u64, StoreError> {
+        Ok(self.connection.query_row("SELECT count(*) FROM conversions", [], |row| row.get(0))?)
+    }
+
+    fn one_conversion(&self, which: &str, params: impl rusqlite::Params) -> Result<Option<ConversionRow>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM conversions WHERE {which}");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params)?;
+        rows.next()?.map(conversion_row).transpose()
+    }
+}
+
+fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
+    let text = |index: usize| -> Result<String, StoreError> { Ok(row.get(index)?) };
+    let status = match row.get::<_, Option<String>>(6)? {
+        None => None,
+        Some(status) => Some(StatusFact {
+            status: read_json("status", &status)?,
+            received: TimeMs(row.get(7)?),
+            spool: SpoolId(unbits(row.get(8)?)),
+            seq: row.get(9)?,
+        }),
+    };
+    Ok(ConversionRow {
+        id: RowId(row.get(0)?),
+        report: read_json("report", &text(1)?)?,
+        spool: SpoolId(unbits(row.get(2)?)),
+        seq: row.get(3)?,
+        own_click: read_json("own click", &text(4)?)?,
+        touches: touches_of(&row.get::<_, Vec<u8>>(5)?)?,
+        status,
+        catalog: text(10)?,
+        settings: read_json("settings", &text(11)?)?,
+        revision: row.get(12)?,
+        booked: TimeMs(row.get(13)?),
+    })
+}
+
+fn touches_blob(touches: &[Touch]) -> Vec<u8> {
+    touches.iter().flat_map(|touch| touch.0.as_bytes()).copied().collect()
+}
+
+fn touches_of(blob: &[u8]) -> Result<Vec<Touch>, StoreError> {
+    let unreadable = || StoreError::Unreadable { what: "touch", why: format!("{} bytes", blob.len()) };
+    if !blob.len().is_multiple_of(CLICK_ID_BYTES) {
+        return Err(unreadable());
+    }
+    let touch = |bytes: &[u8]| bytes.try_into().ok().and_then(ClickId::from_bytes).map(Touch).ok_or_else(unreadable);
+    blob.chunks_exact(CLICK_ID_BYTES).map(touch).collect()
+}

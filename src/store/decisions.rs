@@ -1,0 +1,105 @@
+//! Decisions by revision, each with the facts it was made from. The report and the refunds stand in their own tables:
+//! they never change.
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, RowId, StoreError, View, read_json, write_json};
+use crate::attribution::{Decision, Facts, OwnClick, Touch};
+use crate::event::{Conversion, MerchantStatus, Refund};
+use crate::time::TimeMs;
+
+/// `Facts` without what has a row of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFacts {
+    pub own_click: OwnClick,
+    pub touches: Vec<Touch>,
+    pub refund_ids: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merchant_status: Option<MerchantStatus>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late_click_ignored: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionRow {
+    pub revision: u32,
+    pub facts: StoredFacts,
+    /// The decision's JSON, byte for byte as it was made.
+    pub text: String,
+    pub decision: Decision,
+}
+
+impl StoredFacts {
+    pub fn of(facts: &Facts) -> StoredFacts {
+        StoredFacts {
+            own_click: facts.own_click,
+            touches: facts.touches.clone(),
+            refund_ids: facts.refunds.iter().map(|refund| refund.refund_id.clone()).collect(),
+            merchant_status: facts.merchant_status,
+            late_click_ignored: facts.late_click_ignored,
+        }
+    }
+
+    /// Puts the facts together again. `refunds`: all of the conversion, in order of receipt.
+    pub fn complete(&self, report: Conversion, refunds: &[Refund]) -> Facts {
+        let known = |refund: &&Refund| self.refund_ids.contains(&refund.refund_id);
+        Facts {
+            report,
+            own_click: self.own_click,
+            touches: self.touches.clone(),
+            refunds: refunds.iter().filter(known).cloned().collect(),
+            merchant_status: self.merchant_status,
+            late_click_ignored: self.late_click_ignored,
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds the next revision. `booked` is the time of the latest fact.
+    pub fn add_decision(
+        &self,
+        id: RowId,
+        revision: u32,
+        facts: &StoredFacts,
+        decision: &Decision,
+        booked: TimeMs,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO decisions (conversion, revision, facts, decision) VALUES (?1, ?2, ?3, ?4)",
+            params![id.0, revision, write_json("facts", facts)?, write_json("decision", decision)?],
+        )?;
+        self.execute(
+            "UPDATE conversions SET revision = ?2, booked_ms = ?3 WHERE id = ?1",
+            params![id.0, revision, booked.0],
+        )?;
+        Ok(())
+    }
+}
+
+impl View<'_> {
+    pub fn latest_decision(&self, id: RowId) -> Result<Option<DecisionRow>, StoreError> {
+        let sql =
+            "SELECT revision, facts, decision FROM decisions WHERE conversion = ?1 ORDER BY revision DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row([id.0], columns).optional()?;
+        found.map(decision_row).transpose()
+    }
+
+    /// All revisions, the first one first.
+    pub fn decisions(&self, id: RowId) -> Result<Vec<DecisionRow>, StoreError> {
+        let sql = "SELECT revision, facts, decision FROM decisions WHERE conversion = ?1 ORDER BY revision";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([id.0], columns)?;
+        rows.map(|row| decision_row(row?)).collect()
+    }
+}
+
+fn columns(row: &Row<'_>) -> rusqlite::Result<(u32, String, String)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn decision_row((revision, facts, text): (u32, String, String)) -> Result<DecisionRow, StoreError> {
+    let decision = read_json("decision", &text)?;
+    Ok(DecisionRow { revision, facts: read_json("facts", &facts)?, text, decision })
+}

@@ -1,0 +1,1 @@
+//! The ledger's entries: appended, never edited (triggers hold that), unique by their ID.

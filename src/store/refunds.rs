@@ -1,0 +1,107 @@
+//! Refunds, unique per merchant and refund ID; one whose order is unknown waits as a row (contract M41).
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Batch, StoreError, View, bits, read_json, write_json};
+use crate::event::{Conversion, Refund};
+use crate::spool::SpoolId;
+
+/// What became of a refund that was put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefundInsert {
+    New,
+    /// Known, with the same content.
+    Exact,
+    /// Known, with other content: the first committed stands.
+    Conflict,
+}
+
+impl Batch<'_> {
+    /// `waiting`: its order is not known yet.
+    pub fn add_refund(&self, refund: &Refund, waiting: bool) -> Result<RefundInsert, StoreError> {
+        let added = self.execute(
+            "INSERT OR IGNORE INTO refunds (merchant_id, refund_id, conversion_id, content_hash, event, waiting)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                refund.merchant_id.0,
+                refund.refund_id,
+                refund.conversion_id,
+                refund.content_hash,
+                write_json("refund", refund)?,
+                waiting
+            ],
+        )?;
+        if added == 1 {
+            return Ok(RefundInsert::New);
+        }
+        let sql = "SELECT content_hash FROM refunds WHERE merchant_id = ?1 AND refund_id = ?2";
+        let known: Option<String> = (self.transaction.prepare_cached(sql)?)
+            .query_row(params![refund.merchant_id.0, refund.refund_id], |row| row.get(0))
+            .optional()?;
+        Ok(if known.as_deref() == Some(&refund.content_hash) { RefundInsert::Exact } else { RefundInsert::Conflict })
+    }
+
+    /// The order came: its refunds wait no more. Returns how many did.
+    pub fn end_waiting(&self, conversion_id: &str) -> Result<usize, StoreError> {
+        self.execute("UPDATE refunds SET waiting = 0 WHERE conversion_id = ?1 AND waiting = 1", [conversion_id])
+    }
+
+    /// Keeps a report that differs from the one that won (contract M48).
+    pub fn add_conversion_conflict(&self, spool: SpoolId, seq: u64, report: &Conversion) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO conflicts (spool, seq, conversion_id, content_hash, received_at_ms, event)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                bits(spool.0),
+                seq,
+                report.conversion_id,
+                report.content_hash,
+                report.received_at_ms.0,
+                write_json("report", report)?
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub fn add_refund_conflict(&self, spool: SpoolId, seq: u64, refund: &Refund) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO conflicts (spool, seq, conversion_id, refund_id, content_hash, received_at_ms, event)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                bits(spool.0),
+                seq,
+                refund.conversion_id,
+                refund.refund_id,
+                refund.content_hash,
+                refund.received_at_ms.0,
+                write_json("refund", refund)?
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+impl View<'_> {
+    /// The refunds of a conversion in order of receipt; equal times by refund ID, so that the order of arrival in the
+    /// store does not matter.
+    pub fn refunds(&self, conversion_id: &str) -> Result<Vec<Refund>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT event FROM refunds WHERE conversion_id = ?1")?;
+        let mut rows = statement.query([conversion_id])?;
+        let mut refunds: Vec<Refund> = Vec::new();
+        while let Some(row) = rows.next()? {
+            refunds.push(read_json("refund", row.get_ref(0)?.as_str().unwrap_or_default())?);
+        }
+        refunds.sort_by(|a, b| (a.received_at_ms, &a.refund_id).cmp(&(b.received_at_ms, &b.refund_id)));
+        Ok(refunds)
+    }
+
+    pub fn refunds_waiting(&self) -> Result<u64, StoreError> {
+        Ok(self.connection.query_row("SELECT count(*) FROM refunds WHERE waiting = 1", [], |row| row.get(0))?)
+    }
+
+    /// How many reports of this conversion, and of its refunds, differed from those that won.
+    pub fn conflict_count(&self, conversion_id: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM conflicts WHERE conversion_id = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([conversion_id], |row| row.get(0))?)
+    }
+}

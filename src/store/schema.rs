@@ -1,0 +1,167 @@
+//! The tables, as steps forward. A step that was released is never edited: add another.
+
+pub const VERSION: i64 = MIGRATIONS.len() as i64;
+
+pub const MIGRATIONS: &[&str] = &[FIRST];
+
+/// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
+const FIRST: &str = "
+-- How far each spool is applied. `next` is the number of the first record that is not.
+CREATE TABLE marks (
+    spool INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    next INTEGER NOT NULL,
+    sealed INTEGER,             -- how many records it has, once it gets no more
+    first_ms INTEGER,           -- time of the first record applied
+    last_ms INTEGER,            -- time of the latest record applied
+    gap INTEGER                 -- the number that stood where `next` was due; the spool waits
+);
+-- Records that the disk lost: named, counted, passed.
+CREATE TABLE quarantined (
+    spool INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (spool, first)
+) WITHOUT ROWID;
+-- Records that could not be applied, as they came.
+CREATE TABLE dead_letters (
+    spool INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (spool, seq)
+);
+CREATE TABLE catalogs (
+    hash TEXT PRIMARY KEY,
+    rulebook TEXT NOT NULL,
+    active INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX one_catalog_is_active ON catalogs (active) WHERE active = 1;
+
+-- Facts of one order: the report that won, and what came to be known since.
+CREATE TABLE conversions (
+    id INTEGER PRIMARY KEY,
+    conversion_id TEXT NOT NULL UNIQUE,
+    merchant_id INTEGER NOT NULL,
+    order_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    occurred_at_ms INTEGER NOT NULL,
+    content_hash TEXT NOT NULL,
+    report TEXT NOT NULL,
+    spool INTEGER NOT NULL,     -- the record that won
+    seq INTEGER NOT NULL,
+    own_click TEXT NOT NULL,
+    touches BLOB NOT NULL,      -- click IDs, 36 bytes each
+    status TEXT,                -- the merchant's, the latest received
+    status_received_ms INTEGER,
+    status_spool INTEGER,
+    status_seq INTEGER,
+    catalog TEXT NOT NULL,      -- the terms of the first decision hold for all later ones
+    settings TEXT NOT NULL,
+    revision INTEGER NOT NULL,  -- of the latest decision
+    booked_ms INTEGER NOT NULL, -- time of the latest fact
+    UNIQUE (order_id, merchant_id, type)
+);
+-- Who may still be changed by a late click.
+CREATE TABLE visitors (
+    visitor INTEGER NOT NULL,
+    occurred_at_ms INTEGER NOT NULL,
+    conversion INTEGER NOT NULL,
+    PRIMARY KEY (visitor, occurred_at_ms, conversion)
+) WITHOUT ROWID;
+CREATE TABLE decisions (
+    id INTEGER PRIMARY KEY,
+    conversion INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    facts TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    UNIQUE (conversion, revision)
+);
+-- Reports of an order or a refund that differ from the one that won.
+CREATE TABLE conflicts (
+    spool INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    conversion_id TEXT NOT NULL,
+    refund_id TEXT,
+    content_hash TEXT NOT NULL,
+    received_at_ms INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    PRIMARY KEY (spool, seq)
+);
+CREATE INDEX conflicts_of_a_conversion ON conflicts (conversion_id);
+CREATE TABLE refunds (
+    id INTEGER PRIMARY KEY,
+    merchant_id INTEGER NOT NULL,
+    refund_id TEXT NOT NULL,
+    conversion_id TEXT NOT NULL,
+    content_hash TEXT NOT NULL,
+    event TEXT NOT NULL,
+    waiting INTEGER NOT NULL,   -- 1 until its order comes
+    UNIQUE (merchant_id, refund_id)
+);
+CREATE INDEX refunds_of_a_conversion ON refunds (conversion_id);
+CREATE INDEX refunds_waiting ON refunds (waiting) WHERE waiting = 1;
+
+-- Double entry, append only.
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY,
+    entry_id TEXT NOT NULL UNIQUE,
+    conversion INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    booked_ms INTEGER NOT NULL
+);
+CREATE INDEX entries_of_a_conversion ON entries (conversion);
+CREATE TRIGGER entries_are_never_edited BEFORE UPDATE ON entries
+    BEGIN SELECT RAISE(ABORT, 'entries are never edited'); END;
+CREATE TRIGGER entries_are_never_removed BEFORE DELETE ON entries
+    BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
+
+-- The latest decision once more, as reports group it: a row per publisher, or one without.
+CREATE TABLE shares (
+    id INTEGER PRIMARY KEY,
+    conversion INTEGER NOT NULL,
+    occurred_at_ms INTEGER NOT NULL,
+    merchant_id INTEGER NOT NULL,
+    offer_id INTEGER,
+    publisher_id INTEGER,
+    link TEXT,
+    source TEXT,
+    sub1 TEXT,
+    type TEXT NOT NULL,
+    coupon_code TEXT,
+    currency TEXT NOT NULL,
+    amount INTEGER NOT NULL,    -- of the conversion, what is not refunded
+    commission INTEGER NOT NULL,
+    reversed INTEGER NOT NULL
+);
+CREATE INDEX shares_of_a_conversion ON shares (conversion);
+CREATE INDEX shares_by_time ON shares (occurred_at_ms, conversion);
+
+-- Clicks in quarter hours: every offset of a time zone is a multiple of one.
+CREATE TABLE click_rollups (
+    quarter_ms INTEGER NOT NULL,
+    publisher_id INTEGER NOT NULL,
+    merchant_id INTEGER NOT NULL,
+    offer_id INTEGER NOT NULL,
+    link TEXT NOT NULL,         -- empty: none
+    source TEXT NOT NULL,
+    sub1 TEXT NOT NULL,
+    clicks INTEGER NOT NULL,
+    billable INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    PRIMARY KEY (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1)
+) WITHOUT ROWID;
+
+-- Each row stands for a table `touches_N`; the one that is open gets the new rows.
+CREATE TABLE touch_periods (
+    period INTEGER PRIMARY KEY,
+    day INTEGER NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    touches INTEGER NOT NULL,
+    filter BLOB                 -- made when it closes
+);
+";

@@ -1,0 +1,117 @@
+//! The latest decision of each conversion once more, as reports group it.
+
+use rusqlite::params;
+
+use super::{Batch, RowId, StoreError, View};
+use crate::catalog::{MerchantId, OfferId, PublisherId};
+use crate::money::{Currency, MinorUnits};
+use crate::time::TimeMs;
+
+/// One publisher's share, or the row without publisher of an unattributed conversion (contract I45).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareRow {
+    pub conversion: RowId,
+    pub occurred: TimeMs,
+    pub merchant_id: MerchantId,
+    pub offer_id: Option<OfferId>,
+    pub publisher_id: Option<PublisherId>,
+    /// Of the share's own touch.
+    pub link: Option<String>,
+    pub source: Option<String>,
+    pub sub1: Option<String>,
+    pub kind: String,
+    pub coupon_code: Option<String>,
+    pub currency: Currency,
+    /// Of the whole conversion, what is not refunded.
+    pub amount: MinorUnits,
+    pub commission: MinorUnits,
+    pub reversed: MinorUnits,
+}
+
+impl Batch<'_> {
+    /// Puts `rows` in the place of what the conversion had.
+    pub fn replace_shares(&self, id: RowId, rows: &[ShareRow]) -> Result<(), StoreError> {
+        self.execute("DELETE FROM shares WHERE conversion = ?1", [id.0])?;
+        for row in rows {
+            self.execute(
+                "INSERT INTO shares (conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1,
+                     type, coupon_code, currency, amount, commission, reversed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                params![
+                    id.0,
+                    row.occurred.0,
+                    row.merchant_id.0,
+                    row.offer_id.map(|id| id.0),
+                    row.publisher_id.map(|id| id.0),
+                    row.link,
+                    row.source,
+                    row.sub1,
+                    row.kind,
+                    row.coupon_code,
+                    row.currency.as_str(),
+                    row.amount,
+                    row.commission,
+                    row.reversed
+                ],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+const COLUMNS: &str = "conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1, type, \
+    coupon_code, currency, amount, commission, reversed";
+
+impl View<'_> {
+    pub fn shares(&self, id: RowId) -> Result<Vec<ShareRow>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM shares WHERE conversion = ?1 ORDER BY publisher_id");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([id.0])?;
+        let mut shares = Vec::new();
+        while let Some(row) = rows.next()? {
+            shares.push(share_row(row)?);
+        }
+        Ok(shares)
+    }
+
+    /// Shows the shares of all conversions that occurred in `from..to`, those of one conversion one after the other;
+    /// stops where `show` fails.
+    pub fn shares_between<E: From<StoreError>>(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        mut show: impl FnMut(ShareRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM shares WHERE occurred_at_ms >= ?1 AND occurred_at_ms < ?2
+             ORDER BY occurred_at_ms, conversion"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).map_err(StoreError::from)?;
+        let mut rows = statement.query(params![from.0, to.0]).map_err(StoreError::from)?;
+        while let Some(row) = rows.next().map_err(StoreError::from)? {
+            show(share_row(row)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn share_row(row: &rusqlite::Row<'_>) -> Result<ShareRow, StoreError> {
+    let currency = row.get_ref(10)?.as_str().unwrap_or_default();
+    Ok(ShareRow {
+        conversion: RowId(row.get(0)?),
+        occurred: TimeMs(row.get(1)?),
+        merchant_id: MerchantId(row.get(2)?),
+        offer_id: row.get::<_, Option<u32>>(3)?.map(OfferId),
+        publisher_id: row.get::<_, Option<u32>>(4)?.map(PublisherId),
+        link: row.get(5)?,
+        source: row.get(6)?,
+        sub1: row.get(7)?,
+        kind: row.get(8)?,
+        coupon_code: row.get(9)?,
+        currency: Currency::parse(currency)
+            .map_err(|why| StoreError::Unreadable { what: "currency", why: format!("{currency:?}: {why}") })?,
+        amount: row.get(11)?,
+        commission: row.get(12)?,
+        reversed: row.get(13)?,
+    })
+}
