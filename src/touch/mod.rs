@@ -200,11 +200,12 @@ mod tests {
         // Ten clicks of two visitors in tables of four, then one of the next day.
         let ids: Vec<ClickId> = (0..10).map(|n| click(&keys, n, n as u64 % 2, n as u32)).collect();
         let next_day = click(&keys, DAY_MS + 5, 1, 99);
-        let touches: Vec<Touched> = ids.iter().copied().map(touched).chain([touched(next_day)]).collect();
+        let touches: Vec<Touched> = ids.iter().copied().map(touched).collect();
         let now = TimeMs(2 * DAY_MS);
         let batch = store.begin().unwrap();
         index.add(&batch, &touches[..5], now).unwrap();
         index.add(&batch, &touches[5..], now).unwrap();
+        index.add(&batch, &[touched(next_day)], now).unwrap();
         batch.commit().unwrap();
         assert_eq!((index.tables(), index.len()), (4, 11));
 
