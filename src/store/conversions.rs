@@ -23,6 +23,13 @@ pub struct StatusFact {
     pub seq: u64,
 }
 
+/// The latest times seen: of a click, and up to which a click may change a conversion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    pub click: TimeMs,
+    pub until: TimeMs,
+}
+
 /// A report that won.
 #[derive(Debug)]
 pub struct NewConversion<'a> {
@@ -111,12 +118,17 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// From now on a late click of this visitor finds the conversion.
-    pub fn watch_visitor(&self, visitor: VisitorKey, occurred: TimeMs, id: RowId) -> Result<(), StoreError> {
+    /// From now on a click of this visitor made up to `until` finds the conversion.
+    pub fn watch_visitor(&self, visitor: VisitorKey, until: TimeMs, id: RowId) -> Result<(), StoreError> {
         self.execute(
-            "INSERT OR IGNORE INTO visitors (visitor, occurred_at_ms, conversion) VALUES (?1, ?2, ?3)",
-            params![bits(visitor.0), occurred.0, id.0],
+            "INSERT OR IGNORE INTO visitors (visitor, until_ms, conversion) VALUES (?1, ?2, ?3)",
+            params![bits(visitor.0), until.0, id.0],
         )?;
+        Ok(())
+    }
+
+    pub fn record_horizon(&self, horizon: Horizon) -> Result<(), StoreError> {
+        self.execute("UPDATE horizon SET click_ms = ?1, until_ms = ?2", [horizon.click.0, horizon.until.0])?;
         Ok(())
     }
 }
@@ -165,26 +177,27 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// The visitor's conversions that occurred from `from` to `to`, both included; the latest first, at most `limit`.
-    pub fn conversions_of_visitor(
+    /// The conversions for which a click of this visitor at `clicked_at` is a fact, if they were reported within
+    /// `reach_ms` of it; the latest first, at most `limit`.
+    pub fn conversions_after_click(
         &self,
         visitor: VisitorKey,
-        from: TimeMs,
-        to: TimeMs,
+        clicked_at: TimeMs,
+        reach_ms: i64,
         limit: usize,
     ) -> Result<Vec<RowId>, StoreError> {
-        let sql = "SELECT conversion FROM visitors WHERE visitor = ?1 AND occurred_at_ms BETWEEN ?2 AND ?3
-             ORDER BY occurred_at_ms DESC, conversion DESC LIMIT ?4";
+        let sql = "SELECT conversion FROM visitors WHERE visitor = ?1 AND until_ms BETWEEN ?2 AND ?3
+             ORDER BY until_ms DESC, conversion DESC LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![bits(visitor.0), from.0, to.0, limit], |row| Ok(RowId(row.get(0)?)))?;
+        let to = clicked_at.0.saturating_add(reach_ms);
+        let rows =
+            statement.query_map(params![bits(visitor.0), clicked_at.0, to, limit], |row| Ok(RowId(row.get(0)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    pub fn latest_occurred(&self) -> Result<Option<TimeMs>, StoreError> {
-        // Late clicks ask by visitor; this asks once, at start.
-        let sql = "SELECT max(occurred_at_ms) FROM shares";
-        let latest: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
-        Ok(latest.map(TimeMs))
+    pub fn horizon(&self) -> Result<Horizon, StoreError> {
+        let read = |row: &Row<'_>| Ok(Horizon { click: TimeMs(row.get(0)?), until: TimeMs(row.get(1)?) });
+        Ok(self.connection.query_row("SELECT click_ms, until_ms FROM horizon", [], read)?)
     }
 
     pub fn conversion_count(&self) -> Result<u64, StoreError> {

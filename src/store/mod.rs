@@ -23,8 +23,9 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use conversions::{ConversionRow, NewConversion, RowId, StatusFact};
+pub use conversions::{ConversionRow, Horizon, NewConversion, RowId, StatusFact};
 pub use decisions::{DecisionRow, StoredFacts};
+pub use entries::BookLine;
 pub use marks::{DeadLetter, Mark, Quarantine};
 pub use refunds::RefundInsert;
 pub use rollups::RollupRow;

@@ -59,16 +59,23 @@ CREATE TABLE conversions (
     catalog TEXT NOT NULL,      -- the terms of the first decision hold for all later ones
     settings TEXT NOT NULL,
     revision INTEGER NOT NULL,  -- of the latest decision
-    booked_ms INTEGER NOT NULL, -- time of the latest fact
+    booked_ms INTEGER NOT NULL, -- when the latest of its facts was received
     UNIQUE (order_id, merchant_id, type)
 );
--- Who may still be changed by a late click.
+-- Whose late click may still change what: clicks up to `until_ms` are facts of the conversion.
 CREATE TABLE visitors (
     visitor INTEGER NOT NULL,
-    occurred_at_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
     conversion INTEGER NOT NULL,
-    PRIMARY KEY (visitor, occurred_at_ms, conversion)
+    PRIMARY KEY (visitor, until_ms, conversion)
 ) WITHOUT ROWID;
+-- One row: the latest times seen.
+CREATE TABLE horizon (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    click_ms INTEGER NOT NULL,  -- of a click
+    until_ms INTEGER NOT NULL   -- of `visitors`
+);
+INSERT INTO horizon VALUES (1, 0, 0);
 CREATE TABLE decisions (
     id INTEGER PRIMARY KEY,
     conversion INTEGER NOT NULL,
@@ -107,11 +114,12 @@ CREATE TABLE entries (
     id INTEGER PRIMARY KEY,
     entry_id TEXT NOT NULL UNIQUE,
     conversion INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
+    revision INTEGER NOT NULL,  -- counts the sets of a conversion; a decision that moves nothing has none
+    line INTEGER NOT NULL,
     account TEXT NOT NULL,
     currency TEXT NOT NULL,
     amount INTEGER NOT NULL,
-    booked_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL      -- when the latest of the facts behind it was received
 );
 CREATE INDEX entries_of_a_conversion ON entries (conversion);
 CREATE TRIGGER entries_are_never_edited BEFORE UPDATE ON entries
