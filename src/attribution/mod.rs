@@ -8,6 +8,7 @@ mod award;
 mod candidates;
 mod coupon;
 mod decide;
+pub mod consumer;
 pub mod decision;
 mod explain;
 pub mod facts;

@@ -12,6 +12,9 @@ pub const MAX_LABELS: usize = 1_000;
 /// Labels remembered over all publishers and hours; past it all is forgotten, and read again from the store as needed.
 const MAX_REMEMBERED: usize = 400_000;
 
+/// Hours for which unknown publishers are remembered.
+const MAX_HOURS: usize = 48;
+
 /// The hour and publisher that a set of labels belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
@@ -29,6 +32,7 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct Labels {
     seen: HashMap<Scope, Seen>,
+    unknown_publishers: HashMap<TimeMs, HashSet<PublisherId>>,
     remembered: usize,
     /// Labels counted as `other` since the start.
     pub folded: u64,
@@ -68,6 +72,21 @@ impl Labels {
             label
         };
         (admit_one(&mut seen.source, source), admit_one(&mut seen.sub1, sub1))
+    }
+
+    /// Anybody can write any publisher into a link. Those that do not exist have rows of their own up to a bound in an
+    /// hour; the rest is publisher 0, which nobody can be.
+    pub fn admit_unknown_publisher(&mut self, hour: TimeMs, publisher_id: PublisherId) -> PublisherId {
+        if self.unknown_publishers.len() > MAX_HOURS {
+            self.unknown_publishers.clear();
+        }
+        let known = self.unknown_publishers.entry(hour).or_default();
+        if known.contains(&publisher_id) || known.len() < MAX_LABELS {
+            known.insert(publisher_id);
+            return publisher_id;
+        }
+        self.folded += 1;
+        PublisherId(0)
     }
 
     /// After a transaction that did not happen: what is remembered may not be in the store.

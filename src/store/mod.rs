@@ -116,7 +116,7 @@ impl Batch<'_> {
     }
 
     /// Runs `work`; when it fails, its writes are undone and the batch goes on.
-    pub fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub fn attempt<E: From<StoreError>>(&self, work: impl FnOnce(&Self) -> Result<(), E>) -> Result<(), E> {
         self.execute("SAVEPOINT record", [])?;
         let result = work(self);
         if result.is_err() {

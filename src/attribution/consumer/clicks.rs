@@ -1,0 +1,122 @@
+//! Applies clicks in bulk: touches, rollups, double clicks; and late ones to the conversions they concern.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::judge::Judge;
+use crate::click::{ClickId, Verdict};
+use crate::dedupe::Billable;
+use crate::event::Click;
+use crate::rollup::{ClickKey, Counts, Scope, cut, quarter};
+use crate::store::{Batch, StoreError};
+use crate::time::TimeMs;
+use crate::touch::Touched;
+
+/// The clicks of one transaction, summed up before they are written.
+#[derive(Default)]
+pub struct ClickBatch<'c> {
+    rows: HashMap<Rc<ClickKey>, Counts>,
+    touched: Vec<Touched<'c>>,
+    late: Vec<ClickId>,
+}
+
+impl<'c> ClickBatch<'c> {
+    pub fn take(&mut self, judge: &mut Judge<'_>, batch: &Batch<'_>, click: &'c Click<'c>) -> Result<(), StoreError> {
+        judge.metrics.clicks.add(1);
+        let key = Rc::new(key(judge, batch, click)?);
+        let verified = self.touch(judge, click);
+        if click.reject.is_some() {
+            self.count(key, Counts { rejected: 1, ..Counts::default() });
+            return Ok(());
+        }
+        self.count(Rc::clone(&key), Counts { clicks: 1, ..Counts::default() });
+        if click.billable {
+            for (row, billable) in judge.memory.dedupe.take(&billable(click, verified), key) {
+                self.count(row, Counts { billable, ..Counts::default() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes everything. `now` is the wall clock's.
+    pub fn write(self, judge: &mut Judge<'_>, batch: &mut Batch<'_>, now: TimeMs) -> Result<(), StoreError> {
+        let mut rows: Vec<(&ClickKey, Counts)> = self.rows.iter().map(|(key, counts)| (&**key, *counts)).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        batch.add_clicks(rows.into_iter())?;
+        judge.memory.touches.add(batch, &self.touched, now)?;
+        for click_id in self.late {
+            match batch.attempt(|batch| judge.late_click(batch, click_id)) {
+                Err(error) if error.is_about_the_record() => {
+                    judge.metrics.unread_conversions.add(1);
+                    tracing::error!(%click_id, %error, "a late click could not be applied to its visitor's conversions");
+                }
+                Err(super::judge::NotApplied::Store(error)) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A touch comes only from an ID that verifies: it says who was sent where and when.
+    fn touch(&mut self, judge: &mut Judge<'_>, click: &'c Click<'c>) -> Option<ClickId> {
+        let text = click.click_id.as_deref()?;
+        let Verdict::Verified(click_id) = ClickId::verify(text, judge.keys) else {
+            judge.metrics.unverified_clicks.add(1);
+            return None;
+        };
+        let label =
+            |label: &'c Option<std::borrow::Cow<'c, str>>| label.as_deref().map(cut).filter(|text| !text.is_empty());
+        let (link, source, sub1) = (label(&click.link), label(&click.source), label(&click.sub1));
+        self.touched.push(Touched { click_id, link, source, sub1 });
+        let clicked_at = click_id.clicked_at();
+        judge.memory.horizon.click = judge.memory.horizon.click.max(clicked_at);
+        if judge.memory.watched.may_concern(click_id.visitor_key(), clicked_at) {
+            self.late.push(click_id);
+        }
+        Some(click_id)
+    }
+
+    fn count(&mut self, key: Rc<ClickKey>, counts: Counts) {
+        *self.rows.entry(key).or_default() += counts;
+    }
+}
+
+/// The row that a click is counted in.
+fn key(judge: &mut Judge<'_>, batch: &Batch<'_>, click: &Click<'_>) -> Result<ClickKey, StoreError> {
+    let label = |label: &'_ Option<std::borrow::Cow<'_, str>>| -> Box<str> { label.as_deref().map_or("", cut).into() };
+    let labels = &mut judge.memory.labels;
+    let hour = click.clicked_at_ms.hour();
+    let mut publisher_id = click.publisher_id;
+    if click.reject.as_deref() == Some("unknown_publisher") {
+        publisher_id = labels.admit_unknown_publisher(hour, publisher_id);
+    }
+    let scope = Scope { hour, publisher_id };
+    if !labels.knows(scope) {
+        labels.learn(scope, batch.view().labels(scope)?);
+    }
+    let (source, sub1) = (label(&click.source), label(&click.sub1));
+    let (source, sub1) = labels.admit(scope, &source, &sub1);
+    Ok(ClickKey {
+        quarter: quarter(click.clicked_at_ms),
+        publisher_id,
+        merchant_id: click.merchant_id,
+        offer_id: click.offer_id,
+        link: label(&click.link),
+        source: source.into(),
+        sub1: sub1.into(),
+    })
+}
+
+fn billable<'c>(click: &'c Click<'c>, verified: Option<ClickId>) -> Billable<'c> {
+    Billable {
+        clicked_at: click.clicked_at_ms,
+        tie: verified.map_or(0, |id| u64::from(id.random())),
+        visitor: click.visitor_key,
+        had_cookie: !click.visitor_new,
+        ip_key: click.ip_key.as_deref().unwrap_or_default(),
+        user_agent: click.user_agent.as_deref().unwrap_or_default(),
+        offer_id: click.offer_id,
+        publisher_id: click.publisher_id,
+        page: click.url.as_deref().unwrap_or_default(),
+    }
+}

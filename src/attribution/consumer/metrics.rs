@@ -1,0 +1,142 @@
+//! What attribution counts.
+
+use crate::attribution::{Outcome, Reason};
+use crate::metrics::{Counter, Gauge, Histogram, Page};
+
+/// One writer: the thread of the consumer.
+#[derive(Debug, Default)]
+pub struct AttributionMetrics {
+    pub lag_ms: Gauge,
+    pub clicks: Counter,
+    pub conversions: Counter,
+    pub refunds: Counter,
+    pub known_records: Counter,
+    pub unverified_clicks: Counter,
+    pub late_clicks: Counter,
+    pub cut_lookups: Counter,
+    pub unread_conversions: Counter,
+    pub folded_labels: Gauge,
+    pub dead_letters: Gauge,
+    pub quarantined_records: Counter,
+    pub gaps: Gauge,
+    pub refunds_waiting: Gauge,
+    pub touches: Gauge,
+    pub touch_tables: Gauge,
+    pub store_errors: Counter,
+    pub source_errors: Counter,
+    pub batch_seconds: Histogram,
+    pub batches: Counter,
+    pub consuming: Gauge,
+    pub imbalance: Gauge,
+    outcomes: [Counter; OUTCOMES.len()],
+}
+
+/// Outcome and reason as labels; the place of each is its counter's.
+const OUTCOMES: [(Option<Reason>, &str); 12] = [
+    (None, ""),
+    (Some(Reason::Unverified), "unverified"),
+    (Some(Reason::Conflict), "conflict"),
+    (Some(Reason::InvalidClickId), "invalid_click_id"),
+    (Some(Reason::WrongMerchant), "wrong_merchant"),
+    (Some(Reason::PublisherInactive), "publisher_inactive"),
+    (Some(Reason::WindowExpired), "window_expired"),
+    (Some(Reason::CheckoutRule), "checkout_rule"),
+    (Some(Reason::CouponRule), "coupon_rule"),
+    (Some(Reason::NoTouch), "no_touch"),
+    (Some(Reason::OutOfStock), "out_of_stock"),
+    (Some(Reason::ZeroRate), "zero_rate"),
+];
+
+impl AttributionMetrics {
+    /// Counts a conversion that got this outcome, anew or in place of another.
+    pub fn count_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
+        let reason = if outcome == Outcome::Attributed { None } else { reason };
+        if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == reason) {
+            self.outcomes[place].add(1);
+        }
+    }
+
+    pub fn write(&self, page: &mut Page) {
+        let seconds = |gauge: &Gauge| gauge.value() as f64 / 1e3;
+        page.gauge(
+            "afflux_attribution_lag_seconds",
+            "Age of the oldest event that is readable and not applied.",
+            &[(&[], seconds(&self.lag_ms))],
+        );
+        self.write_outcomes(page);
+        self.write_counters(page);
+        self.write_gauges(page);
+        page.histogram(
+            "afflux_attribution_batch_seconds",
+            "How long a transaction of the store took, with its commit.",
+            std::iter::once(&self.batch_seconds),
+        );
+    }
+
+    fn write_outcomes(&self, page: &mut Page) {
+        let labels = OUTCOMES.map(|(reason, name)| {
+            let outcome = if reason.is_none() { "attributed" } else { "unattributed" };
+            [("outcome", outcome), ("reason", name)]
+        });
+        let samples: Vec<_> = labels.iter().zip(&self.outcomes).map(|(l, counter)| (&l[..], counter.value())).collect();
+        let help = "Conversions that got this outcome, at first or in place of another.";
+        page.counter("afflux_conversion_outcomes_total", help, &samples);
+    }
+
+    fn write_counters(&self, page: &mut Page) {
+        for (name, help, counter) in [
+            ("afflux_attribution_clicks_total", "Click events applied.", &self.clicks),
+            ("afflux_attribution_conversions_total", "Conversion events applied.", &self.conversions),
+            ("afflux_attribution_refunds_total", "Refund events applied.", &self.refunds),
+            ("afflux_attribution_batches_total", "Transactions of the store committed.", &self.batches),
+            (
+                "afflux_attribution_unverified_clicks_total",
+                "Click events whose click ID does not verify: counted, but no touches.",
+                &self.unverified_clicks,
+            ),
+            (
+                "afflux_attribution_late_clicks_total",
+                "Clicks that came after a decision and had it made again.",
+                &self.late_clicks,
+            ),
+            (
+                "afflux_touch_cut_lookups_total",
+                "Look-ups of visitors with more clicks than a decision looks at.",
+                &self.cut_lookups,
+            ),
+            (
+                "afflux_attribution_unread_conversions_total",
+                "Conversions that a late click did not reach: its visitor has too many, or they could not be decided.",
+                &self.unread_conversions,
+            ),
+            (
+                "afflux_attribution_quarantined_records_total",
+                "Records lost by a disk and passed.",
+                &self.quarantined_records,
+            ),
+            (
+                "afflux_attribution_store_errors_total",
+                "Transactions that failed; all is read again.",
+                &self.store_errors,
+            ),
+            ("afflux_attribution_source_errors_total", "Spools that could not be read.", &self.source_errors),
+        ] {
+            page.counter(name, help, &[(&[], counter.value())]);
+        }
+    }
+
+    fn write_gauges(&self, page: &mut Page) {
+        for (name, help, gauge) in [
+            ("afflux_attribution_consuming", "1 in the process that consumes, 0 in one that waits.", &self.consuming),
+            ("afflux_attribution_gaps", "Spools that wait because a number is missing.", &self.gaps),
+            ("afflux_attribution_dead_letters", "Records that could not be applied and are kept.", &self.dead_letters),
+            ("afflux_attribution_refunds_waiting", "Refunds whose order is not known.", &self.refunds_waiting),
+            ("afflux_rollup_folded_labels", "Labels counted as `other` since the start.", &self.folded_labels),
+            ("afflux_touch_touches", "Touches in the index.", &self.touches),
+            ("afflux_touch_tables", "Tables of the touch index.", &self.touch_tables),
+            ("afflux_ledger_imbalance", "Sum of all entries, all currencies: always 0.", &self.imbalance),
+        ] {
+            page.gauge(name, help, &[(&[], gauge.value())]);
+        }
+    }
+}

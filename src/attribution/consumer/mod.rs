@@ -1,0 +1,313 @@
+//! The batch loop: reads spools, applies what it reads exactly once, and decides.
+//!
+//! A round: how far the conversions' spools are on disk is looked at first, then how far the clicks' spools are; all
+//! clicks up to there are applied, merged by their times, then the conversions. So a decision knows every click that was
+//! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
+//! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
+
+mod clicks;
+mod judge;
+mod lanes;
+mod memory;
+mod metrics;
+mod run;
+pub mod source;
+mod watched;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clicks::ClickBatch;
+use judge::{Judge, NotApplied};
+use lanes::{Lanes, Moves, Step, What};
+use memory::{Memory, Terms};
+pub use metrics::AttributionMetrics;
+pub use run::{Parts, run};
+pub use source::{Item, Reach, Records, Source, SpoolReach};
+
+use super::Settings;
+use crate::catalog::Rulebook;
+use crate::click::Keys;
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::spool::{SpoolId, Topic};
+use crate::store::{Batch, DeadLetter, Quarantine, Store, StoreError};
+use crate::time::{DAY_MS, TimeMs};
+
+/// A transaction ends after this many records, or after this time.
+const MAX_BATCH: usize = 16_384;
+const MAX_BATCH_TIME: Duration = Duration::from_millis(200);
+
+/// How often a record is tried before it goes to the dead letters.
+const MAX_TRIES: u32 = 5;
+
+/// How often old tables of touches are looked for.
+const DROP_EVERY_MS: i64 = 60_000;
+
+/// What decisions are made with.
+pub struct Rules {
+    pub keys: Arc<Keys>,
+    pub settings: Settings,
+    /// The active catalog: hash and rulebook.
+    pub catalog: Box<dyn Fn() -> (String, Arc<Rulebook>) + Send>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub struct Consumer<'p, S> {
+    source: &'p mut S,
+    store: Store,
+    rules: &'p Rules,
+    metrics: &'p AttributionMetrics,
+    memory: Memory,
+    terms: Terms,
+    dropped: TimeMs,
+}
+
+impl<'p, S: Source> Consumer<'p, S> {
+    /// Takes over a store: remembers what is in it. Valid until the first error.
+    pub fn new(
+        source: &'p mut S,
+        store: Store,
+        rules: &'p Rules,
+        metrics: &'p AttributionMetrics,
+    ) -> Result<Consumer<'p, S>, StoreError> {
+        let memory = Memory::load(store.view(), rules.settings.dedupe_window_ms)?;
+        let (hash, rulebook) = (rules.catalog)();
+        let terms = Terms::new(&hash, rulebook);
+        metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);
+        metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
+        let dropped = TimeMs(i64::MIN);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, dropped })
+    }
+
+    /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
+    /// is not in the store: drop it and make a new one.
+    pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
+        self.activate_catalog()?;
+        let reach = match self.source.reach() {
+            Ok(reach) => reach,
+            Err(error) => {
+                self.metrics.source_errors.add(1);
+                tracing::warn!(%error, "the spools cannot be listed; trying again");
+                return Ok(0);
+            }
+        };
+        let mut behind = None;
+        let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
+        applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
+        self.drop_old_touches()?;
+        self.show(behind);
+        Ok(applied)
+    }
+
+    /// Returns when there may be something new, or after `at_most`.
+    pub fn wait(&mut self, at_most: Duration) {
+        self.source.wait(at_most);
+    }
+
+    fn activate_catalog(&mut self) -> Result<(), StoreError> {
+        let (hash, rulebook) = (self.rules.catalog)();
+        if *self.terms.hash != *hash {
+            self.terms = Terms::new(&hash, rulebook);
+        }
+        if self.memory.active.as_deref() != Some(&*hash) {
+            let batch = self.store.begin()?;
+            batch.activate_catalog(&hash, &self.terms.rulebook)?;
+            batch.commit()?;
+            self.memory.active = Some(hash);
+        }
+        Ok(())
+    }
+
+    fn consume(
+        &mut self,
+        topic: Topic,
+        reaches: &[SpoolReach],
+        behind: &mut Option<TimeMs>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<usize, StoreError> {
+        let mut lanes = Lanes::new(reaches, |spool| self.memory.mark(spool, topic));
+        let mut applied = 0;
+        while !stop() {
+            for (spool, error) in lanes.fill(self.source) {
+                self.metrics.source_errors.add(1);
+                tracing::error!(spool = %format_args!("{:016x}", spool.0), %error, "a spool cannot be read");
+            }
+            let steps = lanes.steps();
+            if steps.is_empty() {
+                break;
+            }
+            let (count, moves) = self.batch(topic, &lanes, &steps)?;
+            lanes.applied(&moves);
+            applied += count;
+        }
+        self.close_round(reaches, topic, &lanes, behind)?;
+        Ok(applied)
+    }
+
+    /// One transaction: as many of the steps as fit into it, with their marks.
+    fn batch(&mut self, topic: Topic, lanes: &Lanes, steps: &[Step<'_>]) -> Result<(usize, Moves), StoreError> {
+        let began = Instant::now();
+        let now = self.rules.clock.now();
+        let mut batch = self.store.begin()?;
+        let mut judge = Judge {
+            memory: &mut self.memory,
+            keys: &self.rules.keys,
+            settings: self.rules.settings,
+            terms: &self.terms,
+            metrics: self.metrics,
+        };
+        let mut clicks = ClickBatch::default();
+        let mut count = 0;
+        for step in steps.iter().take(MAX_BATCH) {
+            apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
+            count += 1;
+            if count % 64 == 0 && began.elapsed() > MAX_BATCH_TIME {
+                break;
+            }
+        }
+        clicks.write(&mut judge, &mut batch, now)?;
+        let moves = lanes.moves(&steps[..count]);
+        for (mark, from) in moves.marks(lanes) {
+            batch.move_mark(mark, from)?;
+        }
+        batch.record_horizon(self.memory.horizon)?;
+        batch.commit()?;
+        for (mark, _) in moves.marks(lanes) {
+            self.memory.marks.insert(mark.spool, *mark);
+            self.source.applied(mark.spool, mark.next);
+        }
+        self.metrics.batches.add(1);
+        self.metrics.batch_seconds.record(began.elapsed());
+        Ok((count, moves))
+    }
+
+    /// Writes down what changed without a record: gaps, and spools that get no more.
+    fn close_round(
+        &mut self,
+        reaches: &[SpoolReach],
+        topic: Topic,
+        lanes: &Lanes,
+        behind: &mut Option<TimeMs>,
+    ) -> Result<(), StoreError> {
+        let gaps: std::collections::HashMap<SpoolId, Option<u64>> =
+            lanes.marks().map(|mark| (mark.spool, mark.gap)).collect();
+        let mut changed = Vec::new();
+        for reach in reaches {
+            let known = self.memory.marks.get(&reach.spool).copied();
+            let mut mark = self.memory.mark(reach.spool, topic);
+            mark.sealed = reach.sealed;
+            mark.gap = gaps.get(&reach.spool).copied().flatten();
+            if mark.next < reach.until {
+                let since = mark.last.unwrap_or_else(|| self.rules.clock.now());
+                *behind = Some(behind.map_or(since, |other| other.min(since)));
+            }
+            let news = known.is_some() || mark.sealed.is_some() || mark.gap.is_some();
+            if news && known != Some(mark) {
+                changed.push(mark);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let batch = self.store.begin()?;
+        changed.iter().try_for_each(|mark| batch.move_mark(mark, mark.next))?;
+        batch.commit()?;
+        for mark in changed {
+            if let Some(gap) = mark.gap {
+                let spool = format!("{:016x}", mark.spool.0);
+                tracing::error!(%spool, due = mark.next, found = gap, "records are missing; this spool waits");
+            }
+            self.memory.marks.insert(mark.spool, mark);
+            self.source.applied(mark.spool, mark.next);
+        }
+        Ok(())
+    }
+
+    /// Tables of touches that no report can reach any more, by the clocks of clicks and of this machine: a day more than
+    /// they are kept for, as conversions may lie unread a little longer than clicks.
+    fn drop_old_touches(&mut self) -> Result<(), StoreError> {
+        let now = self.rules.clock.now();
+        if now.0 < self.dropped.0.saturating_add(DROP_EVERY_MS) {
+            return Ok(());
+        }
+        let kept_ms = self.terms.kept_ms(self.rules.settings.max_report_delay_days) + DAY_MS;
+        let oldest = TimeMs(self.memory.horizon.click.min(now).0.saturating_sub(kept_ms));
+        let batch = self.store.begin()?;
+        self.memory.touches.drop_older(&batch, oldest)?;
+        batch.commit()?;
+        self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(DROP_EVERY_MS)));
+        self.dropped = now;
+        Ok(())
+    }
+
+    /// `behind`: since when something readable waits.
+    fn show(&self, behind: Option<TimeMs>) {
+        let now = self.rules.clock.now();
+        self.metrics.lag_ms.set(behind.map_or(0, |since| (now - since).max(0)));
+        self.metrics.gaps.set(self.memory.marks.values().filter(|mark| mark.gap.is_some()).count() as i64);
+        self.metrics.touches.set(self.memory.touches.len() as i64);
+        self.metrics.touch_tables.set(self.memory.touches.tables() as i64);
+        self.metrics.folded_labels.set(self.memory.labels.folded as i64);
+    }
+}
+
+/// Applies one step; what cannot be applied is kept as a dead letter and the next one follows.
+fn apply<'c>(
+    judge: &mut Judge<'_>,
+    batch: &mut Batch<'_>,
+    clicks: &mut ClickBatch<'c>,
+    topic: Topic,
+    step: &'c Step<'_>,
+) -> Result<(), StoreError> {
+    let at = (step.spool, step.seq);
+    match (&step.what, topic) {
+        (What::Event(Event::Click(click)), Topic::Clicks) => clicks.take(judge, batch, click),
+        (What::Event(Event::Conversion(report)), Topic::Conversions) => {
+            judge.metrics.conversions.add(1);
+            attempt(judge, batch, step, |judge, batch| judge.report(batch, report, at))
+        }
+        (What::Event(Event::Refund(refund)), Topic::Conversions) => {
+            judge.metrics.refunds.add(1);
+            attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, at))
+        }
+        (What::Event(Event::Other(_)), _) => Ok(()),
+        (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
+        // Reading it again gives the same bytes, so one try is as good as five.
+        (What::Poison { why }, _) => bury(judge, batch, step, why),
+        (What::Lost { first, last }, _) => {
+            judge.metrics.quarantined_records.add(last - first + 1);
+            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last })
+        }
+    }
+}
+
+fn attempt(
+    judge: &mut Judge<'_>,
+    batch: &mut Batch<'_>,
+    step: &Step<'_>,
+    work: impl Fn(&mut Judge<'_>, &Batch<'_>) -> Result<(), NotApplied>,
+) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match batch.attempt(|batch| work(judge, batch)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_about_the_record() && tries < MAX_TRIES => {}
+            Err(error) if error.is_about_the_record() => return bury(judge, batch, step, &error.to_string()),
+            Err(NotApplied::Store(error)) => return Err(error),
+            // About the record, all others.
+            Err(error) => return bury(judge, batch, step, &error.to_string()),
+        }
+    }
+}
+
+fn bury(judge: &Judge<'_>, batch: &Batch<'_>, step: &Step<'_>, why: &str) -> Result<(), StoreError> {
+    let spool = format!("{:016x}", step.spool.0);
+    tracing::error!(%spool, seq = step.seq, why, "a record could not be applied and is kept as a dead letter");
+    judge.metrics.dead_letters.add(1);
+    batch.bury(&DeadLetter { spool: step.spool, seq: step.seq, why: why.to_owned(), record: step.record.to_vec() })
+}

@@ -1,0 +1,144 @@
+//! The thread: one consumer per data directory, begun anew after every failure.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{AttributionMetrics, Consumer, Rules, Source};
+use crate::store::{OpenError, Store, StoreError};
+
+/// Between looks whether the process that consumes is gone.
+const LOCK_EVERY: Duration = Duration::from_millis(500);
+
+/// The pause after a failure: doubled each time up to the longest.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long nothing new is waited for before spools are listed again.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// A round takes at least this long, so that a trickle of clicks does not cost a transaction each.
+const PACE: Duration = Duration::from_millis(10);
+
+/// How often a sleep looks whether to stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+pub struct Parts<S> {
+    pub source: S,
+    pub store_path: PathBuf,
+    pub rules: Rules,
+    pub metrics: Arc<AttributionMetrics>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
+/// for its end (contract P11).
+pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
+    let Some(_lock) = lock(&parts.store_path, &stop) else { return };
+    parts.metrics.consuming.set(1);
+    let mut pause = SHORTEST_PAUSE;
+    while !stop() {
+        let began = Instant::now();
+        if let Err(error) = consume(&mut parts, &stop) {
+            if began.elapsed() > 2 * LONGEST_PAUSE {
+                pause = SHORTEST_PAUSE;
+            }
+            parts.metrics.store_errors.add(1);
+            tracing::error!(%error, pause_ms = pause.as_millis() as u64, "attribution begins anew");
+            sleep(pause, &stop);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+    parts.metrics.consuming.set(0);
+}
+
+/// Until the first failure. What it remembered ends with it.
+fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(), Failed> {
+    let store = Store::open(&parts.store_path)?;
+    let mut consumer = Consumer::new(&mut parts.source, store, &parts.rules, &parts.metrics)?;
+    while !stop() {
+        let began = Instant::now();
+        let applied = consumer.round(stop)?;
+        if applied == 0 {
+            consumer.wait(IDLE);
+        }
+        std::thread::sleep(PACE.saturating_sub(began.elapsed()));
+    }
+    Ok(())
+}
+
+/// The lock beside the store; `None` when told to stop before it was free.
+fn lock(store_path: &Path, stop: &impl Fn() -> bool) -> Option<File> {
+    let path = lock_path(store_path);
+    let mut told = false;
+    while !stop() {
+        match try_lock(&path) {
+            Ok(file) => return Some(file),
+            Err(error) if told => tracing::debug!(%error, "still waiting for the lock"),
+            Err(error) => {
+                tracing::info!(lock = %path.display(), %error, "another process consumes; waiting for its end");
+                told = true;
+            }
+        }
+        sleep(LOCK_EVERY, stop);
+    }
+    None
+}
+
+fn try_lock(path: &Path) -> std::io::Result<File> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn lock_path(store_path: &Path) -> PathBuf {
+    let mut name = store_path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+fn sleep(pause: Duration, stop: &impl Fn() -> bool) {
+    let until = Instant::now() + pause;
+    while !stop() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p11_one_consumes_and_the_other_waits_for_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let store_path = directory.path().join("deep/afflux.sqlite");
+        let first = lock(&store_path, &|| false).unwrap();
+        assert!(try_lock(&lock_path(&store_path)).is_err());
+        let waiting = std::thread::spawn({
+            let store_path = store_path.clone();
+            move || lock(&store_path, &|| false).is_some()
+        });
+        drop(first);
+        assert!(waiting.join().unwrap());
+        let _held = lock(&store_path, &|| false).unwrap();
+        assert!(lock(&store_path, &|| true).is_none());
+    }
+}
