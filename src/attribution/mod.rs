@@ -3,12 +3,13 @@
 //! `facts` is what is known of a conversion, `decision` what was found and why. In between, in the order in which the
 //! rules run: `candidates` (which clicks there are, merged and bounded by `touches`), `filters` (which of them count),
 //! `model` and `coupon` (`award`: who shares), then `commission` (how much). `decide` is that list; all of it is pure.
+//! `consumer` is the loop around it: it reads spools, gathers the facts and posts what was decided.
 
 mod award;
 mod candidates;
 mod coupon;
-mod decide;
 pub mod consumer;
+mod decide;
 pub mod decision;
 mod explain;
 pub mod facts;

@@ -1,0 +1,203 @@
+//! One fact after the other, in the orders in which they come in.
+
+use serde_json::json;
+
+use super::world::{T0, World, click};
+use crate::spool::Topic;
+use crate::time::{DAY_MS, HOUR_MS};
+
+const CLICKS: u64 = 1;
+const ORDERS: u64 = u64::MAX;
+
+#[test]
+fn a_click_and_an_order_become_money() {
+    let mut world = World::new();
+    let sketch = click(T0, 1, 1);
+    world.append(CLICKS, Topic::Clicks, &world.click(&sketch));
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&sketch).to_string()}));
+    world.append(ORDERS, Topic::Conversions, &report);
+    assert_eq!(world.round(), 2);
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    assert_eq!(world.books(), ["A-1 merchant:1:receivable 120 IRR", "A-1 publisher:1:pending -120 IRR"]);
+    let totals = world.look(|view| view.click_totals());
+    assert_eq!((totals.clicks, totals.billable, totals.rejected), (1, 1, 0));
+    let id = world.conversion_id(1, "A-1", "sale");
+    let shares = world.look(|view| view.shares(view.conversion(&id)?.unwrap().id));
+    assert_eq!(shares[0].link.as_deref(), Some("phone"));
+    assert_eq!((shares[0].sub1.as_deref(), shares[0].amount), (Some("a"), 1000));
+    assert_eq!(world.metrics.lag_ms.value(), 0);
+}
+
+#[test]
+fn m1_the_merchant_may_name_the_visitor_alone() {
+    let mut world = World::new();
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0, 1, 1)));
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0 + 1, 1, 2)));
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0 + 2, 2, 3)));
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(ORDERS, Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, visitor));
+    world.append(ORDERS, Topic::Conversions, &world.report("A-2", T0 + HOUR_MS, json!({})));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(2, 120)]));
+    assert_eq!(world.verdict("A-2"), ("no_touch".into(), vec![]));
+}
+
+#[test]
+fn m41_a_refund_waits_for_its_order() {
+    let mut world = World::new();
+    let sketch = click(T0, 1, 1);
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0 + 5, json!({"amount": 500})));
+    world.round();
+    assert_eq!(world.metrics.refunds_waiting.value(), 1);
+    world.round();
+    assert_eq!(world.look(|view| view.refunds_waiting()), 1);
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&sketch).to_string()}));
+    world.append(ORDERS, Topic::Conversions, &report);
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 60)]));
+    assert_eq!((world.metrics.refunds_waiting.value(), world.look(|view| view.refunds_waiting())), (0, 0));
+}
+
+#[test]
+fn m38_a_refund_after_the_order_posts_the_difference() {
+    let mut world = World::new();
+    let sketch = click(T0, 1, 1);
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&sketch).to_string()}));
+    world.append(ORDERS, Topic::Conversions, &report);
+    world.round();
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0 + 2 * HOUR_MS, json!({"amount": 333})));
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0 + 3 * HOUR_MS, json!({"amount": 333})));
+    let other = json!({"amount": 1, "content_hash": "00000000000000cc"});
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0 + 3 * HOUR_MS, other));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 80)]));
+    let id = world.conversion_id(1, "A-1", "sale");
+    let entries = world.look(|view| view.entries(view.conversion(&id)?.unwrap().id));
+    let amounts: Vec<(u32, i64)> = entries.iter().map(|entry| (entry.revision, entry.amount)).collect();
+    assert_eq!(amounts, [(1, 120), (1, -120), (2, -40), (2, 40)]);
+    assert_eq!(world.look(|view| view.conflict_count(&id)), 1);
+    // As of the time before the refund was received.
+    let mut lines = 0;
+    world.look(|view| {
+        view.books(crate::time::TimeMs(T0 + HOUR_MS), |line| {
+            lines += 1;
+            assert_eq!(line.amount.abs(), 120);
+            Ok::<(), crate::store::StoreError>(())
+        })
+    });
+    assert_eq!(lines, 2);
+}
+
+#[test]
+fn m48_the_first_committed_report_wins() {
+    let mut world = World::new();
+    let (a, b) = (click(T0, 1, 1), click(T0 + 1, 1, 2));
+    let report = |sketch, more: serde_json::Value| {
+        let mut with = json!({"click_id": world.click_id(sketch).to_string()});
+        more.as_object().unwrap().iter().for_each(|(name, value)| with[name] = value.clone());
+        world.report("A-1", T0 + HOUR_MS, with)
+    };
+    let first = report(&a, json!({}));
+    let again = report(&a, json!({"received_at_ms": T0 + 2 * HOUR_MS}));
+    let other = report(&b, json!({"amount": 9, "content_hash": "00000000000000cc", "merchant_status": "rejected"}));
+    for event in [&first, &again, &other, &first] {
+        world.append(ORDERS, Topic::Conversions, event);
+    }
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    assert_eq!(world.decision("A-1")["state"], "pending");
+    let id = world.conversion_id(1, "A-1", "sale");
+    assert_eq!(world.look(|view| view.conflict_count(&id)), 1);
+    assert_eq!(world.look(|view| view.conversion_count()), 1);
+    assert_eq!(world.look(|view| Ok(view.conversion(&id)?.unwrap().seq)), 0);
+}
+
+#[test]
+fn m44_the_latest_received_status_counts() {
+    let mut world = World::new();
+    let id = world.click_id(&click(T0, 1, 1)).to_string();
+    let status = |at: i64, status: &str| {
+        world.report("A-1", T0 + HOUR_MS, json!({"click_id": id, "received_at_ms": T0 + at, "merchant_status": status}))
+    };
+    let (rejected, approved, early) =
+        (status(2 * HOUR_MS, "rejected"), status(3 * HOUR_MS, "approved"), status(HOUR_MS, "rejected"));
+    world.append(ORDERS, Topic::Conversions, &rejected);
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 0)]));
+    assert_eq!(world.decision("A-1")["state"], "rejected");
+    assert!(world.books().is_empty());
+    world.append(ORDERS, Topic::Conversions, &approved);
+    world.round();
+    // Received earlier than what is known: it changes nothing.
+    world.append(ORDERS, Topic::Conversions, &early);
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    assert_eq!(world.decision("A-1")["state"], "pending");
+}
+
+#[test]
+fn m50_a_late_click_has_it_decided_again() {
+    let mut world = World::new();
+    let (early, late) = (click(T0, 1, 1), click(T0 + 1_000_000, 1, 2));
+    world.append(CLICKS, Topic::Clicks, &world.click(&early));
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(ORDERS, Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, visitor.clone()));
+    world.append(ORDERS, Topic::Conversions, &world.report("A-2", T0 + 20 * DAY_MS, visitor));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    assert_eq!(world.verdict("A-2").0, "window_expired");
+    // From another spool, and of another visitor too.
+    world.append(2, Topic::Clicks, &world.click(&late));
+    world.append(2, Topic::Clicks, &world.click(&click(T0 + 1_000_001, 2, 3)));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(2, 120)]));
+    assert_eq!(world.metrics.late_clicks.value(), 2);
+    assert_eq!(world.books(), ["A-1 merchant:1:receivable 120 IRR", "A-1 publisher:2:pending -120 IRR"]);
+    let id = world.conversion_id(1, "A-1", "sale");
+    let revisions = world.look(|view| view.decisions(view.conversion(&id)?.unwrap().id));
+    assert_eq!(revisions.iter().map(|row| row.revision).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn m50_a_click_after_the_order_does_not_change_it() {
+    let mut world = World::new();
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(ORDERS, Topic::Conversions, &world.report("A-1", T0, visitor));
+    world.round();
+    // Beyond the skew: no fact of the order. Within: M11 takes it.
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0 + 130_000, 1, 1)));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("no_touch".into(), vec![]));
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0 + 60_000, 1, 2)));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(2, 120)]));
+}
+
+#[test]
+fn m6_a_late_report_has_its_own_click_only() {
+    let mut world = World::new();
+    world.append(CLICKS, Topic::Clicks, &world.click(&click(T0, 1, 1)));
+    let received = T0 + HOUR_MS + 14 * DAY_MS;
+    let visitor = |received| json!({"visitor_id": world.visitor(1).as_str(), "received_at_ms": received});
+    let (in_time, late) = (
+        world.report("A-1", T0 + HOUR_MS, visitor(received)),
+        world.report("A-2", T0 + HOUR_MS, visitor(received + 1)),
+    );
+    world.append(ORDERS, Topic::Conversions, &in_time);
+    world.append(ORDERS, Topic::Conversions, &late);
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    assert_eq!(world.verdict("A-2").0, "no_touch");
+}
+
+#[test]
+fn another_merchants_click_brings_nothing_here() {
+    let mut world = World::new();
+    let foreign = super::world::ClickSketch { offer: 22, ..click(T0, 1, 1) };
+    world.append(CLICKS, Topic::Clicks, &world.click(&foreign));
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&foreign).to_string()}));
+    world.append(ORDERS, Topic::Conversions, &report);
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("wrong_merchant".into(), vec![]));
+    assert!(world.books().is_empty());
+}
