@@ -1,1 +1,9 @@
-//! (under construction)
+//! What the store knows, for those who may see it: conversions and performance over HTTP, and on the command line the
+//! reasons of a decision, the books, their check, and what is between answered and applied.
+//!
+//! Everything here only reads, beside a running process and after its death.
+
+pub mod conversion;
+pub mod performance;
+pub mod query;
+mod table;

@@ -1,0 +1,158 @@
+//! One conversion as its merchant reads it (contract I39-I41).
+
+use serde::Serialize;
+
+use crate::attribution::{Decision, Outcome, Reason, State, Step};
+use crate::catalog::{MerchantId, PublisherId};
+use crate::event::{ConversionId, Refund, RefundItem, RefundReason};
+use crate::money::{Currency, MinorUnits};
+use crate::store::{ConversionRow, StoreError, View};
+use crate::time::TimeMs;
+
+/// Types of one order that are shown; offers have a handful.
+const MAX_OF_ORDER: usize = 1_000;
+
+/// What a conversion became. Without an outcome of its own it is `pending`.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    pub conversion_id: String,
+    pub merchant_id: MerchantId,
+    #[serde(flatten)]
+    pub known: Option<Known>,
+    pub status: &'static str,
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    #[serde(flatten)]
+    pub decided: Option<Decided>,
+}
+
+/// From the report.
+#[derive(Debug, Serialize)]
+pub struct Known {
+    order_id: String,
+    r#type: String,
+    currency: Currency,
+    amount: MinorUnits,
+    occurred_at_ms: TimeMs,
+}
+
+/// From the decision. Money is net of refunds.
+#[derive(Debug, Serialize)]
+pub struct Decided {
+    commission: MinorUnits,
+    shares: Vec<Share>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refunds: Vec<RefundAnswer>,
+    explanation: Vec<Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Share {
+    publisher_id: PublisherId,
+    parts: u32,
+    commission: MinorUnits,
+    reversed: MinorUnits,
+    coupon: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RefundAnswer {
+    refund_id: String,
+    reason: RefundReason,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    items: Vec<RefundItem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<MinorUnits>,
+    occurred_at_ms: TimeMs,
+}
+
+impl Answer {
+    /// By an ID that is right. What the store does not know yet is pending: a 202 stands before it (contract I40).
+    pub fn by_id(view: View<'_>, id: ConversionId) -> Result<Answer, StoreError> {
+        let conversion_id = id.to_string();
+        match view.conversion(&conversion_id)? {
+            Some(row) => Answer::of(view, row),
+            None => Ok(Answer::pending(conversion_id, id.merchant_id(), None)),
+        }
+    }
+
+    /// All types of an order; of one merchant, or of all.
+    pub fn by_order(
+        view: View<'_>,
+        order_id: &str,
+        merchant_id: Option<MerchantId>,
+    ) -> Result<Vec<Answer>, StoreError> {
+        let rows = view.conversions_of_order(order_id, merchant_id, MAX_OF_ORDER)?;
+        rows.into_iter().map(|row| Answer::of(view, row)).collect()
+    }
+
+    fn of(view: View<'_>, row: ConversionRow) -> Result<Answer, StoreError> {
+        let report = row.report;
+        let known = Known {
+            order_id: report.order_id,
+            r#type: report.kind,
+            currency: report.currency,
+            amount: report.amount,
+            occurred_at_ms: report.occurred_at_ms,
+        };
+        let refunds = view.refunds(&report.conversion_id)?;
+        let decision = view.latest_decision(row.id)?.map(|row| row.decision);
+        let pending = Answer::pending(report.conversion_id, report.merchant_id, Some(known));
+        let Some(decision) = decision else { return Ok(pending) };
+        Ok(Answer {
+            outcome: outcome_name(decision.outcome),
+            reason: decision.reason,
+            state: decision.state,
+            decided: Some(Decided::of(decision, refunds)),
+            ..pending
+        })
+    }
+
+    fn pending(conversion_id: String, merchant_id: MerchantId, known: Option<Known>) -> Answer {
+        Answer {
+            conversion_id,
+            merchant_id,
+            known,
+            status: "accepted",
+            outcome: "pending",
+            reason: None,
+            state: None,
+            decided: None,
+        }
+    }
+}
+
+impl Decided {
+    fn of(decision: Decision, refunds: Vec<Refund>) -> Decided {
+        let share = |share: crate::attribution::Share| Share {
+            publisher_id: share.publisher_id,
+            parts: share.parts,
+            commission: share.commission,
+            reversed: share.reversed,
+            coupon: share.coupon,
+        };
+        let refund = |refund: Refund| RefundAnswer {
+            refund_id: refund.refund_id,
+            reason: refund.reason,
+            items: refund.items,
+            amount: refund.amount,
+            occurred_at_ms: refund.occurred_at_ms,
+        };
+        Decided {
+            commission: decision.commission,
+            shares: decision.shares.into_iter().map(share).collect(),
+            refunds: refunds.into_iter().map(refund).collect(),
+            explanation: decision.explanation,
+        }
+    }
+}
+
+pub fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Attributed => "attributed",
+        Outcome::Unattributed => "unattributed",
+    }
+}
