@@ -72,11 +72,15 @@ struct RefundAnswer {
 impl Answer {
     /// By an ID that is right. What the store does not know yet is pending: a 202 stands before it (contract I40).
     pub fn by_id(view: View<'_>, id: ConversionId) -> Result<Answer, StoreError> {
-        let conversion_id = id.to_string();
-        match view.conversion(&conversion_id)? {
+        match view.conversion(&id.to_string())? {
             Some(row) => Answer::of(view, row),
-            None => Ok(Answer::pending(conversion_id, id.merchant_id(), None)),
+            None => Ok(Answer::unseen(id)),
         }
+    }
+
+    /// For a right ID that no store knows yet.
+    pub fn unseen(id: ConversionId) -> Answer {
+        Answer::pending(id.to_string(), id.merchant_id(), None)
     }
 
     /// All types of an order; of one merchant, or of all.

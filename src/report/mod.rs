@@ -6,4 +6,11 @@
 pub mod conversion;
 pub mod performance;
 pub mod query;
+mod readers;
+mod routes;
+mod schema;
 mod table;
+#[cfg(test)]
+mod tests;
+
+pub use routes::{Reports, routes};

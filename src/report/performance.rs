@@ -3,6 +3,7 @@
 //! Amounts of different currencies are never added: whatever rows are grouped by, they are grouped by currency too.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit, ZonedRound};
@@ -50,8 +51,17 @@ pub struct Performance {
 pub enum NotReported {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("more than {MAX_ROWS} rows: ask for less at once")]
+    #[error("more than {MAX_ROWS} rows: ask for fewer groups or a shorter time")]
     TooManyRows,
+    #[error("takes too long: ask for a shorter time")]
+    TooSlow,
+}
+
+impl NotReported {
+    /// The parameter that could be changed.
+    pub fn parameter(&self) -> &'static str {
+        if matches!(self, NotReported::TooManyRows) { "group_by" } else { "from" }
+    }
 }
 
 /// What a report may show, and in which zone its days are.
@@ -61,18 +71,31 @@ pub struct Frame<'f> {
     pub zone: &'f TimeZone,
     /// Clicks have no currency of their own; they stand under that of their merchant.
     pub currency_of: &'f dyn Fn(MerchantId) -> Option<Currency>,
+    pub deadline: Instant,
+}
+
+impl Frame<'_> {
+    fn check_time(&self) -> Result<(), NotReported> {
+        if Instant::now() > self.deadline { Err(NotReported::TooSlow) } else { Ok(()) }
+    }
 }
 
 impl Performance {
+    pub fn empty(question: &Question) -> Performance {
+        Performance { group_by: question.group_by.clone(), rows: BTreeMap::new() }
+    }
+
     pub fn of(view: View<'_>, question: &Question, frame: &Frame<'_>) -> Result<Performance, NotReported> {
-        let mut report = Performance { group_by: question.group_by.clone(), rows: BTreeMap::new() };
+        let mut report = Performance::empty(question);
         let mut labels = TimeLabels { zone: frame.zone, last: None };
         let is_shown = |merchant_id| frame.merchant_id.is_none_or(|own| own == merchant_id);
         view.click_rollups(question.from, question.to, |row| {
+            frame.check_time()?;
             if is_shown(row.merchant_id) { report.add_clicks(&row, frame, &mut labels) } else { Ok(()) }
         })?;
         let mut conversion: Vec<ShareRow> = Vec::new();
         view.shares_between(question.from, question.to, |share| {
+            frame.check_time()?;
             if !is_shown(share.merchant_id) {
                 return Ok(());
             }

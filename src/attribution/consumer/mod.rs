@@ -15,11 +15,12 @@ pub mod source;
 mod watched;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use clicks::ClickBatch;
 use judge::{Judge, NotApplied};
 use lanes::{Lanes, Moves, Step, What};
@@ -29,7 +30,7 @@ pub use run::{Parts, run};
 pub use source::{Item, Reach, Records, Source, SpoolReach};
 
 use super::Settings;
-use crate::catalog::Rulebook;
+use crate::catalog::Snapshot;
 use crate::click::Keys;
 use crate::clock::Clock;
 use crate::event::Event;
@@ -51,8 +52,7 @@ const DROP_EVERY_MS: i64 = 60_000;
 pub struct Rules {
     pub keys: Arc<Keys>,
     pub settings: Settings,
-    /// The active catalog: hash and rulebook.
-    pub catalog: Box<dyn Fn() -> (String, Arc<Rulebook>) + Send>,
+    pub catalog: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -75,8 +75,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
         let memory = Memory::load(store.view(), rules.settings.dedupe_window_ms)?;
-        let (hash, rulebook) = (rules.catalog)();
-        let terms = Terms::new(&hash, rulebook);
+        let catalog = rules.catalog.load();
+        let terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let dropped = TimeMs(i64::MIN);
@@ -109,15 +109,15 @@ impl<'p, S: Source> Consumer<'p, S> {
     }
 
     fn activate_catalog(&mut self) -> Result<(), StoreError> {
-        let (hash, rulebook) = (self.rules.catalog)();
-        if *self.terms.hash != *hash {
-            self.terms = Terms::new(&hash, rulebook);
+        let catalog = self.rules.catalog.load();
+        if *self.terms.hash != *catalog.hash {
+            self.terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         }
-        if self.memory.active.as_deref() != Some(&*hash) {
+        if self.memory.active.as_deref() != Some(&*catalog.hash) {
             let batch = self.store.begin()?;
-            batch.activate_catalog(&hash, &self.terms.rulebook)?;
+            batch.activate_catalog(&catalog.hash, &catalog.rulebook)?;
             batch.commit()?;
-            self.memory.active = Some(hash);
+            self.memory.active = Some(catalog.hash.clone());
         }
         Ok(())
     }

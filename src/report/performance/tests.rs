@@ -16,6 +16,10 @@ fn irr() -> Currency {
     Currency::parse("IRR").unwrap()
 }
 
+fn soon() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(60)
+}
+
 fn share(conversion: i64, at: i64, publisher: Option<u32>, commission: i64) -> ShareRow {
     ShareRow {
         conversion: RowId(conversion),
@@ -51,7 +55,8 @@ fn report(store: &Store, from: i64, to: i64, group_by: &[GroupKey], merchant: Op
     let question = Question { from: TimeMs(from), to: TimeMs(to), group_by: group_by.to_vec(), format: Format::Json };
     let zone = TimeZone::get("Asia/Tehran").unwrap();
     let currency_of = |_| Some(irr());
-    let frame = Frame { merchant_id: merchant.map(MerchantId), zone: &zone, currency_of: &currency_of };
+    let frame =
+        Frame { merchant_id: merchant.map(MerchantId), zone: &zone, currency_of: &currency_of, deadline: soon() };
     Performance::of(store.view(), &question, &frame).unwrap()
 }
 
@@ -116,7 +121,7 @@ fn i43_too_many_rows_are_refused() {
     let clicks: Vec<_> = (0..=MAX_ROWS).map(|n| (click_key(MIDNIGHT, 1, &n.to_string()), one)).collect();
     let (_directory, store) = filled(&[], &clicks);
     let zone = TimeZone::UTC;
-    let frame = Frame { merchant_id: None, zone: &zone, currency_of: &|_| None };
+    let frame = Frame { merchant_id: None, zone: &zone, currency_of: &|_| None, deadline: soon() };
     let question = Question {
         from: TimeMs(MIDNIGHT),
         to: TimeMs(MIDNIGHT + 1),

@@ -1,3 +1,3 @@
 mod exactly_once;
 mod facts;
-mod world;
+pub mod world;

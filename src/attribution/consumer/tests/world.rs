@@ -1,11 +1,12 @@
 //! A small network: two merchants' offers, publishers, and spools in memory that are fed by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::attribution::Settings;
@@ -14,7 +15,7 @@ use crate::catalog::rulebook::{
     CheckoutRule, CouponPolicy, CouponRules, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules,
     PublisherStatus, RateBasis, Terms, Unit,
 };
-use crate::catalog::{MerchantId, OfferId, PublisherId, Rulebook};
+use crate::catalog::{Links, MerchantId, OfferId, PublisherId, Rulebook, Snapshot};
 use crate::click::{ClickId, Keys, LABEL_NON_NAVIGATION, VisitorId};
 use crate::clock::ManualClock;
 use crate::event::ConversionIds;
@@ -82,7 +83,6 @@ impl Source for Spools {
 pub struct World {
     pub source: Spools,
     pub rules: Rules,
-    pub clock: Arc<ManualClock>,
     pub metrics: AttributionMetrics,
     pub keys: Arc<Keys>,
     ids: ConversionIds,
@@ -135,16 +135,16 @@ impl World {
     pub fn new() -> World {
         let keys = Arc::new(Keys::parse(&Keys::file_text(&[7; 64])).unwrap());
         let clock = Arc::new(ManualClock::at(TimeMs(T0 + HOUR_MS)));
-        let book = Arc::new(rulebook());
+        let snapshot = Snapshot::new(rulebook(), HashMap::new(), HashMap::new(), Links::default());
         let rules = Rules {
             keys: Arc::clone(&keys),
             settings: SETTINGS,
-            catalog: Box::new(move || ("a1".repeat(32), Arc::clone(&book))),
-            clock: Arc::clone(&clock) as Arc<dyn crate::clock::Clock>,
+            catalog: Arc::new(ArcSwap::from_pointee(snapshot)),
+            clock,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);
-        World { source, rules, clock, metrics, keys, ids, directory: tempfile::tempdir().unwrap() }
+        World { source, rules, metrics, keys, ids, directory: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self) -> PathBuf {
