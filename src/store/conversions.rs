@@ -99,6 +99,15 @@ impl Batch<'_> {
         Ok(id)
     }
 
+    /// Puts a copy of the same report in its place that was received earlier.
+    pub fn replace_report(&self, id: RowId, report: &Conversion, spool: SpoolId, seq: u64) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE conversions SET report = ?2, occurred_at_ms = ?3, spool = ?4, seq = ?5 WHERE id = ?1",
+            params![id.0, write_json("report", report)?, report.occurred_at_ms.0, bits(spool.0), seq],
+        )?;
+        Ok(())
+    }
+
     pub fn record_status(&self, id: RowId, status: &StatusFact) -> Result<(), StoreError> {
         self.execute(
             "UPDATE conversions SET status = ?2, status_received_ms = ?3, status_spool = ?4, status_seq = ?5 WHERE id = ?1",

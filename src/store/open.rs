@@ -32,6 +32,13 @@ impl Store {
         migrate(&mut connection, found).map_err(sqlite)?;
         Ok(Store { connection })
     }
+
+    /// From here on the file may not grow beyond this: a disk that is full.
+    #[cfg(test)]
+    pub fn limit_pages(&self, pages: u32) {
+        let set = self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, u32>(0));
+        set.unwrap();
+    }
 }
 
 impl Reader {

@@ -8,7 +8,9 @@ use crate::click::{ClickId, Keys, Verdict, VisitorId, VisitorKey};
 use crate::event::{Conversion, Refund};
 use crate::ledger::{self, Balances, NotPosted, Occasion};
 use crate::spool::SpoolId;
-use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, ShareRow, StatusFact, StoreError, StoredFacts};
+use crate::store::{
+    Batch, ConversionRow, NewConversion, RefundInsert, RowId, ShareRow, StatusFact, StoreError, StoredFacts,
+};
 use crate::time::{DAY_MS, TimeMs};
 
 /// Conversions of one visitor that a late click has decided again. A person does not come near it.
@@ -51,7 +53,9 @@ impl Judge<'_> {
             report.merchant_status.map(|status| StatusFact { status, received: report.received_at_ms, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
             None => self.first_report(batch, report, status, at),
-            Some(known) if known.report.content_hash == report.content_hash => self.status(batch, known, status),
+            Some(known) if known.report.content_hash == report.content_hash => {
+                self.same_report(batch, known, report, status, at)
+            }
             Some(_) => {
                 batch.add_conversion_conflict(spool, seq, report)?;
                 self.metrics.count_outcome(Outcome::Unattributed, Some(Reason::Conflict));
@@ -91,9 +95,7 @@ impl Judge<'_> {
             if !span.contains(click_id.clicked_at()) || row.touches.contains(&Touch(click_id)) {
                 continue;
             }
-            row.touches.push(Touch(click_id));
-            // The set counts, not the order: the same touches are always written alike.
-            row.touches.sort_unstable();
+            row.touches = sorted(row.touches.iter().copied().chain([Touch(click_id)]).collect());
             batch.record_touches(id, &row.touches)?;
             self.metrics.late_clicks.add(1);
             self.decide_again(batch, &row, click_id.clicked_at())?;
@@ -117,31 +119,43 @@ impl Judge<'_> {
         let (catalog, settings) = (&*self.terms.hash, self.settings);
         let new = NewConversion { report, spool, seq, own_click, touches: &touches, status, catalog, settings };
         let id = batch.add_conversion(&new)?;
-        if let Some(until) = span.until {
-            for visitor in visitors {
-                batch.watch_visitor(visitor, until, id)?;
-                self.memory.watched.watch(visitor, until);
-            }
-            self.memory.horizon.until = self.memory.horizon.until.max(until);
-        }
+        self.watch(batch, &visitors, span, id)?;
         let row = batch.view().conversion_row(id)?.ok_or_else(|| not_there("conversion"))?;
         self.decide_again(batch, &row, report.received_at_ms)
     }
 
-    /// The same report again: only a newer status of the merchant counts (contract M44).
-    fn status(
+    /// The same report again: nothing, but that the earliest received stands, and that the merchant's latest status
+    /// counts (contract M44). So it does not matter in which order the copies came in.
+    fn same_report(
         &mut self,
         batch: &Batch<'_>,
         mut known: ConversionRow,
+        report: &Conversion,
         status: Option<StatusFact>,
+        (spool, seq): (SpoolId, u64),
     ) -> Result<(), NotApplied> {
-        let Some(status) = status else { return Ok(()) };
-        if known.status.is_some_and(|stored| !status.is_later_than(&stored)) {
-            return Ok(());
+        let mut changed = false;
+        if report.received_at_ms < known.report.received_at_ms {
+            batch.replace_report(known.id, report, spool, seq)?;
+            known.report = report.clone();
+            let terms = self.memory.terms(batch.view(), &known.catalog)?;
+            let span = Span::of(report, &terms, known.settings);
+            let visitors = self.visitors(report, known.own_click);
+            self.watch(batch, &visitors, span, known.id)?;
+            let mut touches = self.touches(batch, &visitors, span)?;
+            touches.extend(known.touches.iter().filter(|touch| span.contains(touch.clicked_at())));
+            known.touches = sorted(touches);
+            batch.record_touches(known.id, &known.touches)?;
+            changed = true;
         }
-        batch.record_status(known.id, &status)?;
-        known.status = Some(status);
-        self.decide_again(batch, &known, status.received)
+        if let Some(status) = status
+            && known.status.is_none_or(|stored| status.is_later_than(&stored))
+        {
+            batch.record_status(known.id, &status)?;
+            known.status = Some(status);
+            changed = true;
+        }
+        if changed { self.decide_again(batch, &known, report.received_at_ms) } else { Ok(()) }
     }
 
     /// Who may have clicked: the visitor of the own click and the one that the merchant names (contract M1).
@@ -160,6 +174,17 @@ impl Judge<'_> {
         visitors
     }
 
+    /// From now on their late clicks find the conversion.
+    fn watch(&mut self, batch: &Batch<'_>, visitors: &[VisitorKey], span: Span, id: RowId) -> Result<(), StoreError> {
+        let Some(until) = span.until else { return Ok(()) };
+        for visitor in visitors {
+            batch.watch_visitor(*visitor, until, id)?;
+            self.memory.watched.watch(*visitor, until);
+        }
+        self.memory.horizon.until = self.memory.horizon.until.max(until);
+        Ok(())
+    }
+
     fn touches(&self, batch: &Batch<'_>, visitors: &[VisitorKey], span: Span) -> Result<Vec<Touch>, StoreError> {
         let mut touches = Vec::new();
         if span.until.is_some() {
@@ -169,9 +194,7 @@ impl Judge<'_> {
                 touches.extend(found.click_ids.into_iter().filter(|id| span.contains(id.clicked_at())).map(Touch));
             }
         }
-        touches.sort_unstable();
-        touches.dedup();
-        Ok(touches)
+        Ok(sorted(touches))
     }
 
     /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
@@ -293,6 +316,13 @@ impl Span {
     fn contains(&self, at: TimeMs) -> bool {
         self.until.is_some_and(|until| self.since <= at && at <= until)
     }
+}
+
+/// The set counts, not the order: the same touches are always written alike.
+fn sorted(mut touches: Vec<Touch>) -> Vec<Touch> {
+    touches.sort_unstable();
+    touches.dedup();
+    touches
 }
 
 fn own_click(report: &Conversion, keys: &Keys) -> OwnClick {

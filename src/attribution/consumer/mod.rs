@@ -108,6 +108,11 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.source.wait(at_most);
     }
 
+    #[cfg(test)]
+    fn source_mut(&mut self, change: impl FnOnce(&mut S)) {
+        change(self.source);
+    }
+
     fn activate_catalog(&mut self) -> Result<(), StoreError> {
         let catalog = self.rules.catalog.load();
         if *self.terms.hash != *catalog.hash {

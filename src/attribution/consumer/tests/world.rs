@@ -147,6 +147,19 @@ impl World {
         World { source, rules, metrics, keys, ids, directory: tempfile::tempdir().unwrap() }
     }
 
+    /// The same spools, for a second consumer.
+    pub fn copy_of(source: &Spools) -> Spools {
+        let copy = |spool: &Spool| Spool {
+            topic: spool.topic,
+            records: spool.records.clone(),
+            until: spool.until,
+            sealed: spool.sealed,
+            missing: spool.missing.clone(),
+        };
+        let spools = source.spools.iter().map(|(id, spool)| (*id, copy(spool))).collect();
+        Spools { spools, repeats: source.repeats, applied: BTreeMap::new() }
+    }
+
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("afflux.sqlite")
     }
