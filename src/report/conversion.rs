@@ -1,5 +1,7 @@
 //! One conversion as its merchant reads it (contract I39-I41).
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::attribution::{Decision, Outcome, Reason, State, Step};
@@ -93,7 +95,7 @@ impl Answer {
         rows.into_iter().map(|row| Answer::of(view, row)).collect()
     }
 
-    fn of(view: View<'_>, row: ConversionRow) -> Result<Answer, StoreError> {
+    pub fn of(view: View<'_>, row: ConversionRow) -> Result<Answer, StoreError> {
         let report = row.report;
         let known = Known {
             order_id: report.order_id,
@@ -115,6 +117,11 @@ impl Answer {
         })
     }
 
+    /// The trace of the decision.
+    pub fn steps(&self) -> &[Step] {
+        self.decided.as_ref().map_or(&[], |decided| &decided.explanation)
+    }
+
     fn pending(conversion_id: String, merchant_id: MerchantId, known: Option<Known>) -> Answer {
         Answer {
             conversion_id,
@@ -126,6 +133,13 @@ impl Answer {
             state: None,
             decided: None,
         }
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Known { order_id, r#type, currency, amount, occurred_at_ms } = self;
+        write!(out, "Order {order_id:?}, {type}: {amount} {currency}, occurred at {}", occurred_at_ms.to_rfc3339())
     }
 }
 

@@ -3,10 +3,14 @@
 //!
 //! Everything here only reads, beside a running process and after its death.
 
+pub mod command;
 pub mod conversion;
+pub mod explain;
+pub mod ledger;
 pub mod performance;
 pub mod query;
 mod readers;
+pub mod reconcile;
 mod routes;
 mod schema;
 mod table;

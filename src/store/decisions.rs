@@ -9,9 +9,14 @@ use crate::attribution::{Decision, Facts, OwnClick, Touch};
 use crate::event::{Conversion, MerchantStatus, Refund};
 use crate::time::TimeMs;
 
-/// `Facts` without what has a row of its own.
+/// `Facts` without what has a row of its own: enough to make the decision again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFacts {
+    /// The times of the copy of the report that stood then: one received earlier may have taken its place since.
+    pub received_at_ms: TimeMs,
+    pub occurred_at_ms: TimeMs,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub occurred_at_whole_seconds: bool,
     pub own_click: OwnClick,
     pub touches: Vec<Touch>,
     pub refund_ids: Vec<String>,
@@ -33,6 +38,9 @@ pub struct DecisionRow {
 impl StoredFacts {
     pub fn of(facts: &Facts) -> StoredFacts {
         StoredFacts {
+            received_at_ms: facts.report.received_at_ms,
+            occurred_at_ms: facts.report.occurred_at_ms,
+            occurred_at_whole_seconds: facts.report.occurred_at_whole_seconds,
             own_click: facts.own_click,
             touches: facts.touches.clone(),
             refund_ids: facts.refunds.iter().map(|refund| refund.refund_id.clone()).collect(),
@@ -44,6 +52,12 @@ impl StoredFacts {
     /// Puts the facts together again. `refunds`: all of the conversion, in order of receipt.
     pub fn complete(&self, report: Conversion, refunds: &[Refund]) -> Facts {
         let known = |refund: &&Refund| self.refund_ids.contains(&refund.refund_id);
+        let report = Conversion {
+            received_at_ms: self.received_at_ms,
+            occurred_at_ms: self.occurred_at_ms,
+            occurred_at_whole_seconds: self.occurred_at_whole_seconds,
+            ..report
+        };
         Facts {
             report,
             own_click: self.own_click,

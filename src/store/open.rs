@@ -36,7 +36,8 @@ impl Store {
     /// From here on the file may not grow beyond this: a disk that is full.
     #[cfg(test)]
     pub fn limit_pages(&self, pages: u32) {
-        let set = self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, u32>(0));
+        let set =
+            self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, u32>(0));
         set.unwrap();
     }
 }

@@ -99,6 +99,16 @@ impl View<'_> {
         Ok(self.connection.query_row("SELECT count(*) FROM refunds WHERE waiting = 1", [], |row| row.get(0))?)
     }
 
+    /// Refunds that wait although their order is there: none, or the store is broken.
+    pub fn refunds_forgotten(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT refund_id FROM refunds WHERE waiting =
+             EXISTS (SELECT 1 FROM conversions WHERE conversions.conversion_id = refunds.conversion_id)
+             ORDER BY refund_id LIMIT 100";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// How many reports of this conversion, and of its refunds, differed from those that won.
     pub fn conflict_count(&self, conversion_id: &str) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM conflicts WHERE conversion_id = ?1";

@@ -77,6 +77,13 @@ impl View<'_> {
         Ok(())
     }
 
+    /// Rows with more billable clicks than clicks, or less than none: none, or the store is broken.
+    pub fn impossible_rollups(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM click_rollups
+             WHERE clicks < 0 OR billable < 0 OR rejected < 0 OR billable > clicks";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Sums of all rollups: clicks, billable, rejected.
     pub fn click_totals(&self) -> Result<Counts, StoreError> {
         let sql = "SELECT coalesce(sum(clicks), 0), coalesce(sum(billable), 0), coalesce(sum(rejected), 0) FROM click_rollups";

@@ -10,13 +10,13 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{Reports, routes};
 use crate::api::Access;
 use crate::attribution::consumer::tests::world::{T0, World, click, irr, rulebook};
 use crate::catalog::rulebook::{MerchantRules, Unit};
 use crate::catalog::{Links, Merchant, MerchantId, Snapshot};
 use crate::clock::ManualClock;
 use crate::event::ConversionIds;
+use crate::report::{Reports, routes};
 use crate::spool::Topic;
 use crate::time::{HOUR_MS, TimeMs};
 

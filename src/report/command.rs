@@ -1,0 +1,43 @@
+//! What the commands that look at the store have in common: they write, say whether they found good or bad, or fail.
+
+use std::io;
+use std::path::Path;
+
+use crate::store::{OpenError, Reader, StoreError};
+
+/// What a command found; its exit code (contract P2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Good,
+    /// A gap, damage, a broken invariant, an unknown conversion.
+    Bad,
+}
+
+/// The store could not be read, or the output not written: exit code 74.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl Verdict {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Good => 0,
+            Verdict::Bad => 1,
+        }
+    }
+
+    pub fn good_if(good: bool) -> Verdict {
+        if good { Verdict::Good } else { Verdict::Bad }
+    }
+}
+
+/// The store of a running process, or of a dead one.
+pub fn open(store_path: &Path) -> Result<Reader, CommandError> {
+    Ok(Reader::open(store_path)?)
+}

@@ -1,0 +1,256 @@
+//! `afflux reconcile`: what was spooled against what is applied, spool by spool (contract P6).
+//!
+//! Lag heals by itself and is no fault; a gap or damage never does, and is named with what to do about it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::command::{CommandError, Verdict};
+use crate::spool::{SpoolId, Topic};
+use crate::store::{Mark, Quarantine, Reader, StoreError};
+use crate::time::TimeMs;
+
+/// What the disk says of one spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spooled {
+    pub spool: SpoolId,
+    pub topic: Topic,
+    /// The number of the first record that is still there.
+    pub first: u64,
+    /// How many records it was given.
+    pub records: u64,
+    /// It gets no more.
+    pub sealed: bool,
+    /// A process writes to it now.
+    pub written_to: bool,
+    /// Records of it that cannot be read.
+    pub damaged: u64,
+    /// Answered although they were not known to be on disk.
+    pub undurable: u64,
+}
+
+/// What the store says of all spools. Without a store nothing is applied.
+#[derive(Debug, Default)]
+struct Applied {
+    marks: Vec<Mark>,
+    quarantined: Vec<Quarantine>,
+    dead_letters: u64,
+}
+
+/// One spool, seen from both sides.
+struct Line {
+    spool: SpoolId,
+    topic: Topic,
+    disk: Option<Spooled>,
+    mark: Mark,
+    lost: u64,
+}
+
+impl Applied {
+    fn read(reader: &mut Reader) -> Result<Applied, StoreError> {
+        reader.view(|view| {
+            let (marks, quarantined) = (view.marks()?, view.quarantined()?);
+            Ok(Applied { marks, quarantined, dead_letters: view.dead_letter_count()? })
+        })
+    }
+}
+
+/// Compares; `reader` is `None` where there is no store yet.
+pub fn reconcile(
+    reader: Option<&mut Reader>,
+    spooled: &[Spooled],
+    out: &mut dyn Write,
+) -> Result<Verdict, CommandError> {
+    let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
+    let lines = lines(&applied, spooled);
+    writeln!(out, "{:<16} {:<11} {:<8} {:>12} {:>12} {:>10}", "spool", "topic", "state", "spooled", "applied", "lag")?;
+    for line in &lines {
+        line.write(out)?;
+    }
+    let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();
+    let (spooled, lag) = (sum(Line::spooled), sum(Line::lag));
+    let undurable = sum(|line| line.disk.map_or(0, |disk| disk.undurable));
+    writeln!(out, "{spooled} spooled = {} applied + {lag} lag", sum(|line| line.mark.next))?;
+    let notes = [
+        (undurable, "answered without being known to be on disk"),
+        (sum(|line| line.lost), "lost by a disk and passed"),
+        (applied.dead_letters, "kept as dead letters: they could not be applied"),
+    ];
+    for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
+        writeln!(out, "{count} records {what}")?;
+    }
+    let bad: Vec<String> = lines.iter().filter_map(Line::fault).collect();
+    bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+    lines.iter().filter_map(Line::silence).try_for_each(|silence| writeln!(out, "{silence}"))?;
+    Ok(Verdict::good_if(bad.is_empty()))
+}
+
+fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
+    let mut lines: BTreeMap<SpoolId, Line> = BTreeMap::new();
+    for disk in spooled {
+        let mark = Mark::new(disk.spool, disk.topic);
+        lines.insert(disk.spool, Line { spool: disk.spool, topic: disk.topic, disk: Some(*disk), mark, lost: 0 });
+    }
+    for mark in &applied.marks {
+        let new = || Line { spool: mark.spool, topic: mark.topic, disk: None, mark: *mark, lost: 0 };
+        lines.entry(mark.spool).or_insert_with(new).mark = *mark;
+    }
+    for range in &applied.quarantined {
+        if let Some(line) = lines.get_mut(&range.spool) {
+            line.lost += range.last - range.first + 1;
+        }
+    }
+    let mut lines: Vec<Line> = lines.into_values().collect();
+    lines.sort_by_key(|line| (line.topic, line.mark.first, line.spool));
+    lines
+}
+
+impl Line {
+    /// As far as anybody knows.
+    fn spooled(&self) -> u64 {
+        let on_disk = self.disk.map_or(0, |disk| disk.records);
+        on_disk.max(self.mark.next).max(self.mark.sealed.unwrap_or(0))
+    }
+
+    fn lag(&self) -> u64 {
+        self.spooled() - self.mark.next
+    }
+
+    fn state(&self) -> &'static str {
+        match self.disk {
+            Some(disk) if disk.written_to => "open",
+            Some(disk) if disk.sealed => "sealed",
+            Some(_) => "unsealed",
+            None if self.mark.sealed.is_some() => "deleted",
+            None => "missing",
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let topic = match self.topic {
+            Topic::Clicks => "clicks",
+            Topic::Conversions => "conversions",
+        };
+        let (spooled, applied, lag) = (self.spooled(), self.mark.next, self.lag());
+        writeln!(out, "{:016x} {topic:<11} {:<8} {spooled:>12} {applied:>12} {lag:>10}", self.spool.0, self.state())
+    }
+
+    /// A gap or damage.
+    fn fault(&self) -> Option<String> {
+        let spool = format!("{:016x}", self.spool.0);
+        let due = self.mark.next;
+        let waits = "the spool waits for them: restore its segments from a copy and they are applied by themselves";
+        let unapplied = self.lag() > 0;
+        match self.disk {
+            _ if self.mark.gap.is_some() => {
+                let last = self.mark.gap.unwrap_or(due).saturating_sub(1);
+                Some(format!("GAP spool {spool}: records {due} to {last} are missing; {waits}"))
+            }
+            Some(disk) if unapplied && disk.first > due => {
+                Some(format!("GAP spool {spool}: records {due} to {} are missing; {waits}", disk.first - 1))
+            }
+            None if unapplied => {
+                Some(format!("GAP spool {spool}: records {due} to {} are missing; {waits}", self.spooled() - 1))
+            }
+            Some(disk) if self.lost.max(disk.damaged) > 0 => Some(format!(
+                "DAMAGE spool {spool}: {} records cannot be read; `afflux spool verify` names the place",
+                self.lost.max(disk.damaged)
+            )),
+            None if self.lost > 0 => {
+                Some(format!("DAMAGE spool {spool}: {} records could not be read and were passed", self.lost))
+            }
+            _ => None,
+        }
+    }
+
+    /// Nobody knows whether there was more.
+    fn silence(&self) -> Option<String> {
+        let silent = match self.disk {
+            Some(disk) => !disk.written_to && !disk.sealed,
+            None => self.mark.sealed.is_none(),
+        };
+        let last = self.mark.last.map_or_else(|| "never".to_owned(), TimeMs::to_rfc3339);
+        silent.then(|| {
+            format!("SILENT spool {:016x}: not sealed, and nobody writes to it; last heard of {last}", self.spool.0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn spooled(spool: u64, records: u64) -> Spooled {
+        let (spool, topic) = (SpoolId(spool), Topic::Clicks);
+        Spooled { spool, topic, first: 0, records, sealed: true, written_to: false, damaged: 0, undurable: 0 }
+    }
+
+    fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
+        Mark { next, sealed, last: Some(TimeMs(0)), ..Mark::new(SpoolId(spool), Topic::Clicks) }
+    }
+
+    fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let mut store = Store::open(&path).unwrap();
+        let batch = store.begin().unwrap();
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+        batch.commit().unwrap();
+        let mut out = Vec::new();
+        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), spools, &mut out).unwrap();
+        (verdict, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn p6_lag_and_what_retention_deleted_are_no_faults() {
+        let gone = mark(2, 7, Some(7));
+        let (verdict, text) = run(&[mark(1, 3, None), gone], &[], &[spooled(1, 5)]);
+        assert_eq!(verdict, Verdict::Good, "{text}");
+        assert!(text.contains("12 spooled = 10 applied + 2 lag"), "{text}");
+        assert!(text.contains("0000000000000002 clicks      deleted"), "{text}");
+        // Kept segments may begin later than the spool did.
+        let kept = Spooled { first: 4, ..spooled(1, 5) };
+        assert_eq!(run(&[mark(1, 5, Some(5))], &[], &[kept]).0, Verdict::Good);
+    }
+
+    #[test]
+    fn p6_a_gap_and_damage_are_named() {
+        let gap = Mark { gap: Some(9), ..mark(1, 3, None) };
+        let unread = Spooled { first: 4, ..spooled(1, 5) };
+        for (marks, spools, words) in [
+            (vec![gap], vec![spooled(1, 20)], "GAP spool 0000000000000001: records 3 to 8 are missing"),
+            (vec![mark(1, 3, None)], vec![unread], "records 3 to 3 are missing"),
+            (vec![mark(1, 3, Some(5))], vec![], "records 3 to 4 are missing"),
+            (vec![mark(1, 5, None)], vec![Spooled { damaged: 2, ..spooled(1, 5) }], "DAMAGE"),
+        ] {
+            let (verdict, text) = run(&marks, &[], &spools);
+            assert_eq!(verdict, Verdict::Bad, "{text}");
+            assert!(text.contains(words), "{text}");
+        }
+        let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2 };
+        let (verdict, text) = run(&[mark(1, 5, Some(5))], &[lost], &[]);
+        assert_eq!(verdict, Verdict::Bad);
+        assert!(text.contains("2 records lost by a disk and passed"), "{text}");
+    }
+
+    #[test]
+    fn p6_a_silent_spool_is_named() {
+        let dead = Spooled { sealed: false, ..spooled(1, 5) };
+        let (verdict, text) = run(&[mark(1, 5, None), mark(2, 4, None)], &[], &[dead]);
+        assert_eq!(verdict, Verdict::Good);
+        assert!(
+            text.contains("SILENT spool 0000000000000001") && text.contains("SILENT spool 0000000000000002"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_store_everything_lags() {
+        let mut out = Vec::new();
+        let verdict = reconcile(None, &[spooled(1, 5)], &mut out).unwrap();
+        assert_eq!(verdict, Verdict::Good);
+        assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 applied + 5 lag"));
+    }
+}
