@@ -1,1 +1,124 @@
-fn main() {}
+//! The program: parses the command line and hands over to a role. See `afflux --help` and `ARCHITECTURE.md`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use afflux::role;
+use clap::{Parser, Subcommand};
+
+/// Click tracking, attribution and settlement for affiliate networks.
+#[derive(Parser)]
+#[command(name = "afflux", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The config file; without it `config/afflux.toml`, and defaults if there is none.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything in one process, embedded storage, no server needed.
+    Serve(ConfigFile),
+    /// Parse config and catalog, print the plan, start nothing.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Check this catalog instead of the configured one.
+        #[arg(long, value_name = "FILE")]
+        catalog: Option<PathBuf>,
+    },
+    /// Decode and verify a click ID.
+    Click {
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Read spool directories, also those of a dead machine.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+    /// Count answered, spooled, consumed and attributed; name every gap.
+    Reconcile(ConfigFile),
+    /// Why a conversion earned whom how much: in words, then JSON.
+    Explain {
+        #[arg(required_unless_present = "order", allow_hyphen_values = true)]
+        conversion: Option<String>,
+        /// By MERCHANT/ORDER[/TYPE] instead of the conversion's ID.
+        #[arg(long, value_name = "MERCHANT/ORDER[/TYPE]", conflicts_with = "conversion")]
+        order: Option<String>,
+        /// JSON alone.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print or verify the ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// One line a spool: topic, state, records, bytes.
+    Ls(SpoolDirectories),
+    /// Every event still there, one JSON object a line, in order per spool.
+    Cat(SpoolDirectories),
+    /// Check every record; exit 1 and name the place on damage.
+    Verify(SpoolDirectories),
+}
+
+#[derive(clap::Args)]
+struct SpoolDirectories {
+    /// Spool directories; without one the configured.
+    directories: Vec<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Every entry as canonical NDJSON.
+    Cat {
+        /// Only what was posted for facts received before this date or time.
+        #[arg(long, value_name = "T")]
+        as_of: Option<String>,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Verify every invariant.
+    Check(ConfigFile),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Where stdout or stderr is closed there is nobody left to tell.
+            let _ = error.print();
+            return if error.use_stderr() { role::Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match arguments.command {
+        Command::Serve(file) => role::serve(file.config.as_deref()),
+        Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
+        Command::Click { id, config } => role::click(config.config.as_deref(), &id),
+        Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),
+        Command::Spool(SpoolCommand::Cat(at)) => role::spool_cat(at.config.config.as_deref(), at.directories),
+        Command::Spool(SpoolCommand::Verify(at)) => role::spool_verify(at.config.config.as_deref(), at.directories),
+        Command::Reconcile(file) => role::reconcile(file.config.as_deref()),
+        Command::Explain { conversion, order, json, config } => {
+            role::explain(config.config.as_deref(), conversion.as_deref(), order.as_deref(), json)
+        }
+        Command::Ledger(LedgerCommand::Cat { as_of, config }) => {
+            role::ledger_cat(config.config.as_deref(), as_of.as_deref())
+        }
+        Command::Ledger(LedgerCommand::Check(file)) => role::ledger_check(file.config.as_deref()),
+    };
+    role::report(result)
+}

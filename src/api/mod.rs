@@ -72,6 +72,11 @@ async fn openapi_document(Extension(document): Extension<Arc<str>>) -> Response 
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 
+/// What the door refused before any route saw it: malformed HTTP, heads past their limits, too many connections.
+pub fn refused(refusal: crate::http::Refusal) -> Response {
+    Problem::new(refusal.status(), refusal.detail()).into_response()
+}
+
 /// The address that the listener's connection came from (contract I18); an IPv4-mapped one is IPv4.
 pub fn peer(extensions: &axum::http::Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())

@@ -7,8 +7,8 @@
 
 mod award;
 mod candidates;
-mod coupon;
 pub mod consumer;
+mod coupon;
 mod decide;
 pub mod decision;
 mod explain;

@@ -1,1 +1,39 @@
-//! (under construction)
+//! The door of visitors: a click becomes a redirect.
+//!
+//! `answer` is what a request meets: method, path, headers. `click` is the click itself, one plain function that reads
+//! like the contract. Each worker thread has its own of everything; what it shares it only reads.
+//!
+//! Not here yet: `/pixel.gif`, the data-centre list, addresses from a proxy.
+
+mod answer;
+mod click;
+mod event;
+mod labels;
+mod location;
+pub mod metrics;
+mod query;
+mod random;
+mod visitor;
+
+pub use answer::{Answer, Edge};
+pub use click::{Clicks, DiskWait, Settings};
+pub use labels::{BadBots, Bots};
+pub use metrics::Metrics;
+
+/// Header fields that a click reads, for the door: all others need not be parsed.
+pub fn keeps(name: &[u8]) -> bool {
+    const READ: [&[u8]; 11] = [
+        b"host",
+        b"cookie",
+        b"user-agent",
+        b"referer",
+        b"accept-language",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"sec-purpose",
+        b"purpose",
+        b"x-purpose",
+        b"x-moz",
+    ];
+    READ.iter().any(|read| name.eq_ignore_ascii_case(read)) || name.eq_ignore_ascii_case(b"connection")
+}

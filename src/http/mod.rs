@@ -1,1 +1,28 @@
-//! (under construction)
+//! HTTP/1.1 as strangers speak it: hyper's connections, and around them what hyper lacks.
+//!
+//! Between socket and hyper stands a [`guard`] that reads every request head first: it holds the limits (contract E33),
+//! refuses malformed HTTP (E36-E38), keeps bodies from a door that wants none (E35), and makes of what it refuses a
+//! well-formed request that only says so, so that every answer, refusals too, leaves through hyper in its order and is
+//! counted where all answers are. One sweep a second over a door's connections ends the slow and the idle ones: no timer
+//! is ever set for a connection.
+//!
+//! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
+
+mod guard;
+mod head;
+mod limits;
+mod listen;
+mod places;
+mod refusal;
+mod router;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use limits::{Bodies, Limits};
+pub use listen::listen;
+pub use places::Door;
+pub use refusal::{RETRY_AFTER_S, Refusal};
+pub use router::router_service;
+pub use serve::{OnRuntime, OnThread, Spawn, serve};

@@ -53,7 +53,7 @@ pub struct Chain {
     pub numbers: Numbers,
 }
 
-/// What the chain counts; each has one writer but for `undurable`.
+/// What the chain counts; each has one writer.
 #[derive(Default)]
 pub struct Numbers {
     pub records: Counter,
@@ -63,7 +63,6 @@ pub struct Numbers {
     pub sync_errors: Counter,
     pub rescued: Counter,
     pub unprepared: Counter,
-    pub undurable: Counter,
 }
 
 struct Active {

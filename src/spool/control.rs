@@ -1,7 +1,7 @@
 //! The control file of a spool: how far it is written and synced, for readers in this and other processes, and the lock
 //! that its writer's process holds.
 //!
-//! One page, mapped. Two words move: `written` and `synced`, each on a cache line of its own. What stands here after a
+//! One page, mapped. Three words move, each on a cache line of its own: `written`, `synced`, `undurable`. What stands here after a
 //! crash is a hint: recovery looks at the segments. `synced` on disk is never ahead of the truth, since it is stored
 //! after the fdatasync that it speaks of.
 
@@ -30,6 +30,7 @@ mod word {
     /// 0 while it is written or not yet recovered, 1 + number of records once it is sealed.
     pub const SEALED: usize = 24;
     pub const SEALED_AT_MS: usize = 25;
+    pub const UNDURABLE: usize = 32;
     /// The seal's own check: it decides what is a gap.
     pub const SEAL_CHECK: usize = 26;
 }
@@ -47,6 +48,8 @@ pub struct Position {
     pub synced: u64,
     /// How many records there are, when there will be no more, and when that was found out.
     pub sealed: Option<(u64, i64)>,
+    /// Answers whose record was not known to be on disk, or had no room at all.
+    pub undurable: u64,
 }
 
 /// The writer's side.
@@ -125,6 +128,14 @@ impl Control {
         self.file.sync_data()
     }
 
+    pub fn add_undurable(&self) {
+        self.word(word::UNDURABLE).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn undurable(&self) -> u64 {
+        self.word(word::UNDURABLE).load(Ordering::Relaxed)
+    }
+
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -172,6 +183,7 @@ fn decode(page: &[u8; BYTES]) -> io::Result<Position> {
         written: word(word::WRITTEN).max(word(word::SYNCED)),
         synced: word(word::SYNCED),
         sealed: is_sealed.then(|| (sealed - 1, sealed_at_ms)),
+        undurable: word(word::UNDURABLE),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use super::chain::Chain;
 use super::spools::Inner;
 use crate::metrics::{Counter, Gauge, Page};
 
@@ -18,10 +19,10 @@ pub struct Found {
 
 pub fn write(inner: &Inner, page: &mut Page) {
     let chains = inner.chains.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let by_topic = |number: fn(&super::chain::Numbers) -> &Counter| {
+    let by_topic = |number: fn(&Chain) -> u64| {
         [super::Topic::Clicks, super::Topic::Conversions].map(|topic| {
             let of_topic = chains.iter().filter(|chain| chain.topic == topic);
-            (topic.name(), of_topic.map(|chain| number(&chain.numbers).value()).sum::<u64>())
+            (topic.name(), of_topic.map(|chain| number(chain)).sum::<u64>())
         })
     };
     let mut count = |name: &str, help: &str, values: [(&str, u64); 2]| {
@@ -29,19 +30,31 @@ pub fn write(inner: &Inner, page: &mut Page) {
         let samples: Vec<_> = labels.iter().map(|(label, value)| (&label[..], *value)).collect();
         page.counter(name, help, &samples);
     };
-    count("afflux_spool_records_total", "Records appended.", by_topic(|n| &n.records));
-    count("afflux_spool_bytes_total", "Bytes appended, with record heads.", by_topic(|n| &n.bytes));
+    count("afflux_spool_records_total", "Records appended.", by_topic(|chain| chain.numbers.records.value()));
+    count(
+        "afflux_spool_bytes_total",
+        "Bytes appended, with record heads.",
+        by_topic(|chain| chain.numbers.bytes.value()),
+    );
     count(
         "afflux_spool_undurable_total",
         "Answers whose record is not known to be on disk.",
-        by_topic(|n| &n.undurable),
+        by_topic(|chain| chain.control.undurable()),
     );
-    count("afflux_spool_sync_errors_total", "fdatasyncs that failed.", by_topic(|n| &n.sync_errors));
-    count("afflux_spool_rescued_total", "Records written again after a failed fdatasync.", by_topic(|n| &n.rescued));
+    count(
+        "afflux_spool_sync_errors_total",
+        "fdatasyncs that failed.",
+        by_topic(|chain| chain.numbers.sync_errors.value()),
+    );
+    count(
+        "afflux_spool_rescued_total",
+        "Records written again after a failed fdatasync.",
+        by_topic(|chain| chain.numbers.rescued.value()),
+    );
     count(
         "afflux_spool_unprepared_total",
         "Segments that were needed before they were ready.",
-        by_topic(|n| &n.unprepared),
+        by_topic(|chain| chain.numbers.unprepared.value()),
     );
     let syncs = chains.iter().map(|chain| &chain.numbers.syncs);
     page.histogram("afflux_spool_sync_seconds", "How long an fdatasync takes.", syncs);

@@ -134,7 +134,7 @@ impl Writer {
 
     /// Counts an answer whose record is not known to be on disk (or in the spool at all).
     pub fn count_undurable(&self) {
-        self.chain.numbers.undurable.add_shared(1);
+        self.chain.control.add_undurable();
     }
 }
 
@@ -157,6 +157,6 @@ impl Durable {
     }
 
     pub fn count_undurable(&self) {
-        self.chain.numbers.undurable.add_shared(1);
+        self.chain.control.add_undurable();
     }
 }

@@ -122,9 +122,9 @@ impl Spools {
         list(&self.inner.options.directory)
     }
 
-    /// Waits until everything that is written to clicks now is on disk, at most `at_most`. Returns the positions then:
-    /// `synced` of each spool of ours is at least what `written` was before.
-    pub fn list_synced(&self, at_most: Duration) -> io::Result<Vec<Known>> {
+    /// Waits until everything that is written now is on disk, at most `at_most`. Returns the positions then, and whether
+    /// `synced` of each spool is at least what `written` was before.
+    pub fn list_synced(&self, at_most: Duration) -> io::Result<(Vec<Known>, bool)> {
         let deadline = std::time::Instant::now() + at_most;
         let targets: Vec<(SpoolId, u64)> =
             self.list()?.iter().map(|known| (known.id(), known.position.written)).collect();
@@ -135,8 +135,9 @@ impl Spools {
                 known.iter().any(|known| known.id() == *id && known.position.synced < *target && is_written(known))
             };
             let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() || !targets.iter().any(behind) {
-                return Ok(known);
+            let caught_up = !targets.iter().any(behind);
+            if caught_up || left.is_zero() {
+                return Ok((known, caught_up));
             }
             for chain in lock(&self.inner.chains).iter() {
                 chain.wake_syncer();
@@ -176,8 +177,12 @@ impl Spools {
         super::metrics::write(&self.inner, page);
     }
 
-    /// Waits until the writers' last records are on disk and their spools sealed. Drop the writers before.
+    /// The end: brings the last records on disk and seals every spool. What is appended after it is not covered.
     pub fn close(&self) {
+        for chain in lock(&self.inner.chains).iter() {
+            chain.closing.store(true, Relaxed);
+            chain.wake_syncer();
+        }
         self.inner.stopping.store(true, Relaxed);
         self.inner.watch.wake_keeper();
         for thread in std::mem::take(&mut *lock(&self.threads)) {

@@ -75,6 +75,10 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
         let memory = Memory::load(store.view(), rules.settings.dedupe_window_ms)?;
+        // What earlier lifetimes applied may be deleted when its time comes.
+        for mark in memory.marks.values() {
+            source.applied(mark.spool, mark.next);
+        }
         let catalog = rules.catalog.load();
         let terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);

@@ -125,7 +125,8 @@ fn a_consumer_waiting_for_clicks_sees_what_was_written_before() {
     let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
     for round in 1..=50 {
         append(&mut writer, 1);
-        let known = spools.list_synced(Duration::from_secs(5)).unwrap();
+        let (known, caught_up) = spools.list_synced(Duration::from_secs(5)).unwrap();
+        assert!(caught_up);
         assert_eq!(known[0].position.synced, round);
     }
 }

@@ -1,0 +1,184 @@
+//! Requests to answers: method before path, exact paths, and the headers of each (contract E1-E5, E11, E25).
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    SET_COOKIE,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+
+use super::click::{Clicked, Clicks, DiskWait};
+use super::metrics::{Metrics, Outcome};
+use crate::http::Refusal;
+use crate::spool::Durable;
+
+const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+const ROBOTS_TXT: &[u8] = b"User-agent: *\nDisallow: /\n";
+const NOT_FOUND_PAGE: &[u8] =
+    b"<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Not found</title></head>\
+<body><h1>Not found</h1><p>This link does not exist or does not exist any more.</p></body></html>\n";
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// One worker's service.
+pub struct Edge {
+    clicks: RefCell<Clicks>,
+    durable: Durable,
+    disk_wait: DiskWait,
+    metrics: Arc<Metrics>,
+}
+
+impl Edge {
+    pub fn new(clicks: Clicks, metrics: Arc<Metrics>) -> Rc<Edge> {
+        let durable = clicks.desk.writer.durable();
+        let disk_wait = clicks.desk.settings.disk_wait;
+        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, metrics })
+    }
+
+    /// Answers one request. The only wait is for the disk, and only where that was asked for.
+    pub async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Answer {
+        let began = Instant::now();
+        let (answer, outcome, waits_for) = self.prepare(request, peer);
+        if let Some(seq) = waits_for {
+            self.wait_for_disk(seq).await;
+        }
+        self.metrics.count(outcome);
+        self.metrics.seconds.record(began.elapsed());
+        answer
+    }
+
+    fn prepare<B>(&self, request: &Request<B>, peer: IpAddr) -> (Answer, Outcome, Option<u64>) {
+        if let Some(refusal) = Refusal::of(request) {
+            let (answer, outcome) = refused(refusal);
+            return (answer, outcome, None);
+        }
+        let is_head = request.method() == Method::HEAD;
+        if !is_head && request.method() != Method::GET {
+            let answer =
+                plain(StatusCode::METHOD_NOT_ALLOWED, b"", Some((ALLOW, HeaderValue::from_static("GET, HEAD"))));
+            return (answer, Outcome::MethodNotAllowed, None);
+        }
+        match request.uri().path() {
+            "/healthz" => (text(StatusCode::OK, "text/plain", b"ok"), Outcome::Health, None),
+            "/robots.txt" => (text(StatusCode::OK, "text/plain", ROBOTS_TXT), Outcome::Health, None),
+            path => self.click(path, request, peer, is_head),
+        }
+    }
+
+    fn click<B>(
+        &self,
+        path: &str,
+        request: &Request<B>,
+        peer: IpAddr,
+        is_head: bool,
+    ) -> (Answer, Outcome, Option<u64>) {
+        let mut clicks = self.clicks.borrow_mut();
+        let query = request.uri().query().unwrap_or_default();
+        let Some(clicked) = clicks.click(path, query, request.headers(), peer, is_head) else {
+            let settings = &clicks.desk.settings;
+            let answer = match &settings.fallback_url {
+                Some(url) => plain(StatusCode::FOUND, b"", HeaderValue::from_str(url).ok().map(|url| (LOCATION, url))),
+                None => text(StatusCode::NOT_FOUND, "text/html; charset=utf-8", NOT_FOUND_PAGE),
+            };
+            return (answer, Outcome::NotFound, None);
+        };
+        self.count_flags(&clicked);
+        let waits_for = match clicked.spooled {
+            Some(Ok(seq)) => Some(seq),
+            Some(Err(_)) => {
+                clicks.desk.writer.count_undurable();
+                None
+            }
+            None => None,
+        };
+        let outcome = match clicked {
+            Clicked { rejected: true, .. } => Outcome::Rejected,
+            Clicked { has_page: false, .. } => Outcome::NotFound,
+            _ => Outcome::Redirected,
+        };
+        (redirect(&clicks, &clicked), outcome, waits_for)
+    }
+
+    async fn wait_for_disk(&self, seq: u64) {
+        let limit = match self.disk_wait {
+            DiskWait::No => return,
+            DiskWait::AtMost(limit) => Some(limit),
+            DiskWait::WithoutLimit => None,
+        };
+        if self.durable.wait(seq, limit).await.is_err() {
+            // The visitor goes on all the same; that it is not known to be on disk is counted and shown.
+            self.durable.count_undurable();
+        }
+    }
+
+    fn count_flags(&self, clicked: &Clicked) {
+        if clicked.spooled.is_some() {
+            self.metrics.bots.add(clicked.flags.bot.into());
+            self.metrics.prefetches.add(clicked.flags.prefetch.into());
+            self.metrics.non_navigations.add(clicked.flags.non_navigation.into());
+        }
+    }
+}
+
+fn redirect(clicks: &Clicks, clicked: &Clicked) -> Answer {
+    let settings = &clicks.desk.settings;
+    let location = clicked.has_page.then(|| HeaderValue::from_bytes(&clicks.desk.location).ok()).flatten();
+    let Some(location) = location else {
+        return text(StatusCode::NOT_FOUND, "text/html; charset=utf-8", NOT_FOUND_PAGE);
+    };
+    let mut answer = plain(StatusCode::FOUND, b"", Some((LOCATION, location)));
+    let headers = answer.headers_mut();
+    headers.insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
+    if let Some(policy) = settings.referrer_policy {
+        headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static(policy));
+    }
+    if let Some(visitor) = &clicked.new_visitor {
+        let id = visitor.as_str();
+        let cookie = format!("aff_vid={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}", settings.cookie_max_age_s);
+        // Letters, digits and punctuation: always a header.
+        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
+            headers.insert(SET_COOKIE, cookie);
+        }
+    }
+    answer
+}
+
+fn refused(refusal: Refusal) -> (Answer, Outcome) {
+    let outcome = match refusal {
+        Refusal::LineTooLong => Outcome::TooLong,
+        Refusal::Overloaded => Outcome::Overloaded,
+        _ => Outcome::BadRequest,
+    };
+    let retry = HeaderValue::from_static(crate::http::RETRY_AFTER_S);
+    let header = (refusal == Refusal::Overloaded).then_some((RETRY_AFTER, retry));
+    let mut answer = plain(refusal.status(), b"", header);
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    (answer, outcome)
+}
+
+fn text(status: StatusCode, kind: &'static str, body: &'static [u8]) -> Answer {
+    plain(status, body, Some((CONTENT_TYPE, HeaderValue::from_static(kind))))
+}
+
+fn plain(status: StatusCode, body: &'static [u8], header: Option<(HeaderName, HeaderValue)>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if body.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    if let Some((name, value)) = header {
+        headers.insert(name, value);
+    }
+    answer
+}

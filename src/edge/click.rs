@@ -1,0 +1,359 @@
+//! A click, from the parsed request to its `Location`. Reads like the contract: find the link, judge it, make the ID,
+//! build the page, append, answer. No await, lock, DNS or log line; what it needs it was given.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use http::HeaderMap;
+use http::header::{ACCEPT_LANGUAGE, REFERER, USER_AGENT};
+
+use super::event::Object;
+use super::labels::{Bots, Flags};
+use super::location::{self, Ours};
+use super::query::{Parameter, Query, cut};
+use super::random::{Random, Unguessable};
+use super::visitor::{self, AddressKeys};
+use crate::catalog::rulebook::{OfferStatus, PublisherStatus};
+use crate::catalog::template::MacroValues;
+use crate::catalog::{Offer, OfferId, PublisherId, Snapshot};
+use crate::click::{ClickId, Keys, VisitorId, VisitorKey};
+use crate::clock::Clock;
+use crate::config::{IpPrivacy, VisitorPrivacy};
+use crate::spool::{NotSpooled, Writer};
+use crate::time::TimeMs;
+
+/// User agent, referer and language are cut at this many bytes, without a flag (contract E10).
+const HEADER_BYTES: usize = 512;
+
+/// What all workers are told.
+pub struct Settings {
+    pub fallback_url: Option<String>,
+    pub referrer_policy: Option<&'static str>,
+    pub cookie_max_age_s: u64,
+    pub name: String,
+    pub ip: IpPrivacy,
+    pub visitor: VisitorPrivacy,
+    pub bots: Bots,
+    pub keys: Arc<Keys>,
+    pub disk_wait: DiskWait,
+}
+
+/// How long an answer waits for its fdatasync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskWait {
+    No,
+    AtMost(std::time::Duration),
+    WithoutLimit,
+}
+
+/// Where a click goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clicked {
+    /// `None`: there is no page at all, a 404.
+    pub has_page: bool,
+    pub rejected: bool,
+    /// The visitor to set a cookie for.
+    pub new_visitor: Option<VisitorId>,
+    /// `None` for HEAD, which makes no event.
+    pub spooled: Option<Result<u64, NotSpooled>>,
+    pub flags: Flags,
+}
+
+/// The clicks of one worker.
+pub struct Clicks {
+    /// Looks for a newer snapshot by one load; nothing shared is written.
+    catalog: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    pub desk: Desk,
+}
+
+/// Everything a worker keeps between clicks.
+pub struct Desk {
+    pub settings: Arc<Settings>,
+    pub writer: Writer,
+    clock: Arc<dyn Clock>,
+    latest: TimeMs,
+    random: Random,
+    unguessable: Unguessable,
+    address_keys: AddressKeys,
+    query: Query,
+    page: Vec<u8>,
+    event: Vec<u8>,
+    pub location: Vec<u8>,
+}
+
+/// The offer and publisher of a request: by code, or by parameters.
+struct Target<'s> {
+    offer: &'s Offer,
+    /// `None`: not a number.
+    publisher_id: Option<PublisherId>,
+    code: Option<&'s str>,
+    url: Option<&'s str>,
+}
+
+impl Clicks {
+    pub fn new(
+        catalog: Arc<ArcSwap<Snapshot>>,
+        settings: Arc<Settings>,
+        writer: Writer,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Clicks> {
+        let desk = Desk {
+            settings,
+            writer,
+            clock,
+            latest: TimeMs(i64::MIN),
+            random: Random::seeded()?,
+            unguessable: Unguessable::new(),
+            address_keys: AddressKeys::new(),
+            query: Query::default(),
+            page: Vec::with_capacity(4_096),
+            event: Vec::with_capacity(8_192),
+            location: Vec::with_capacity(4_096),
+        };
+        Ok(Clicks { catalog: Cache::new(catalog), desk })
+    }
+
+    /// A click on `/{code}` or `/click`; `None` where code or offer are unknown. Leaves the page in `location`. HEAD
+    /// gets the same page without a click ID and makes no event (contract E5).
+    pub fn click(
+        &mut self,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        is_head: bool,
+    ) -> Option<Clicked> {
+        self.desk.click(self.catalog.load(), path, query, headers, peer, is_head)
+    }
+}
+
+impl Desk {
+    fn click(
+        &mut self,
+        snapshot: &Snapshot,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        is_head: bool,
+    ) -> Option<Clicked> {
+        self.query.read(query);
+        let target = self.find(snapshot, path)?;
+        let clicked_at = self.now();
+        let mut flags = Flags::of(headers, &self.settings.bots);
+        flags.truncated = self.query.truncated;
+        let known = visitor::from_cookie(headers);
+        let visitor = known.or_else(|| self.unguessable.sixteen().ok().map(VisitorId::new))?;
+        let reject = reject(snapshot, &target, clicked_at);
+        let merchant_id = target.offer.rules.merchant_id;
+        let visitor_key = visitor.key(merchant_id, &self.settings.keys);
+        let publisher_id = target.publisher_id.unwrap_or(PublisherId(0));
+        let click_id = (reject.is_none()).then(|| {
+            let random = self.random.next() as u32;
+            let keys = &self.settings.keys;
+            ClickId::sign(keys, clicked_at, target.offer.id, publisher_id, visitor_key, flags.bits(), random)
+        });
+        let has_page = match &click_id {
+            None => self.rejected_page(target.offer),
+            Some(id) => self.page(&target, id, clicked_at, is_head, &mut flags),
+        };
+        let new_visitor = known.is_none().then_some(visitor);
+        if is_head {
+            return Some(Clicked { has_page, rejected: reject.is_some(), flags, new_visitor: None, spooled: None });
+        }
+        let told = Told { clicked_at, click_id, reject, flags, visitor, new: known.is_none(), visitor_key, has_page };
+        self.write_event(snapshot, &target, &told, headers, peer);
+        let spooled = Some(self.writer.append(&self.event));
+        Some(Clicked { has_page, rejected: reject.is_some(), flags, new_visitor, spooled })
+    }
+
+    /// Times of one worker never go back: a backward step is waited out (contract E45).
+    fn now(&mut self) -> TimeMs {
+        self.latest = self.latest.max(self.clock.now());
+        self.latest
+    }
+
+    fn find<'s>(&self, snapshot: &'s Snapshot, path: &str) -> Option<Target<'s>> {
+        if path == "/click" {
+            let offer = snapshot.offer(OfferId(self.query.number(Parameter::Offer)?))?;
+            let publisher_id = self.query.number(Parameter::Publisher).map(PublisherId);
+            return Some(Target { offer, publisher_id, code: None, url: None });
+        }
+        let link = snapshot.link(path.strip_prefix('/')?.as_bytes())?;
+        let offer = snapshot.offer(link.offer_id)?;
+        Some(Target { offer, publisher_id: Some(link.publisher_id), code: Some(link.code), url: link.url })
+    }
+
+    /// The page of contract E12 into `page`, and with ours in it into `location`.
+    fn page(&mut self, target: &Target<'_>, id: &ClickId, at: TimeMs, is_head: bool, flags: &mut Flags) -> bool {
+        let encoded = id.encode();
+        let click_id = if is_head { "" } else { std::str::from_utf8(&encoded).unwrap_or_default() };
+        let offer = target.offer;
+        let values = MacroValues {
+            click_id,
+            offer_id: offer.id,
+            publisher_id: target.publisher_id,
+            subs: std::array::from_fn(|number| self.query.sub(number as u8)),
+            source: self.query.value(Parameter::Source),
+            coupon_code: self.query.value(Parameter::Coupon),
+            clicked_at: at,
+        };
+        let deep_link = self.query.value(Parameter::DeepLink);
+        let random = &mut self.random;
+        self.page.clear();
+        let checked = match target.url {
+            None if !deep_link.is_empty() => Some(offer.deep_links.check(deep_link)),
+            _ => None,
+        };
+        flags.deep_link_rejected = matches!(checked, Some(Err(_)));
+        match (target.url, checked, &offer.landing) {
+            (Some(url), ..) => self.page.extend_from_slice(url.as_bytes()),
+            (None, Some(Ok(url)), _) => self.page.extend_from_slice(url.as_bytes()),
+            (None, _, Some(landing)) => landing.render(&values, &mut || random.next(), &mut self.page),
+            (None, _, None) => match offer.fallback_url.as_ref().or(self.settings.fallback_url.as_ref()) {
+                Some(url) => self.page.extend_from_slice(url.as_bytes()),
+                None => return false,
+            },
+        }
+        let mut rendered: Vec<(usize, usize)> = Vec::new();
+        let mut extra = Vec::new();
+        for (_, template) in &offer.extra_parameters {
+            let start = extra.len();
+            template.render(&values, &mut || random.next(), &mut extra);
+            rendered.push((start, extra.len()));
+        }
+        let mut ours: Vec<Ours<'_>> = Vec::with_capacity(6 + rendered.len());
+        ours.push(Ours { name: &offer.click_id_parameter, value: click_id, encoded: true });
+        ours.push(Ours { name: "afsrc", value: if offer.stand_down { "1" } else { "" }, encoded: true });
+        for ((name, _), (start, end)) in offer.extra_parameters.iter().zip(&rendered) {
+            let value = std::str::from_utf8(&extra[*start..*end]).unwrap_or_default();
+            ours.push(Ours { name, value, encoded: true });
+        }
+        for (name, parameter) in AD_CLICK_IDS {
+            let value = self.query.value(parameter);
+            if !value.is_empty() && !ours.iter().any(|taken| taken.name.eq_ignore_ascii_case(name)) {
+                ours.push(Ours { name, value, encoded: false });
+            }
+        }
+        location::write(std::str::from_utf8(&self.page).unwrap_or_default(), &ours, &mut self.location);
+        true
+    }
+
+    /// Where a rejected click goes: nothing of ours is added (contract E24).
+    fn rejected_page(&mut self, offer: &Offer) -> bool {
+        let page = offer.fallback_url.as_ref().or(offer.plain_landing_url.as_ref());
+        let Some(page) = page.or(self.settings.fallback_url.as_ref()) else { return false };
+        self.page.clear();
+        self.page.extend_from_slice(page.as_bytes());
+        let removed = [&offer.click_id_parameter, "afsrc"].map(|name| Ours { name, value: "", encoded: true });
+        location::write(page, &removed, &mut self.location);
+        true
+    }
+
+    fn write_event(
+        &mut self,
+        snapshot: &Snapshot,
+        target: &Target<'_>,
+        told: &Told,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) {
+        let (spool, seq) = (self.writer.id().0, self.writer.next_seq());
+        let settings = self.settings.clone();
+        let mut event = Object::event(&mut self.event, "click", spool, seq);
+        if let Some(id) = &told.click_id {
+            event.plain("click_id", &id.encode());
+        }
+        event.number("clicked_at_ms", told.clicked_at.0);
+        event.number("offer_id", target.offer.id.0);
+        event.number("publisher_id", target.publisher_id.map_or(0, |id| id.0));
+        event.number("merchant_id", target.offer.rules.merchant_id.0);
+        event.text("link", target.code.unwrap_or_default());
+        if settings.visitor == VisitorPrivacy::Full {
+            event.plain("visitor_id", told.visitor.as_str().as_bytes());
+        }
+        event.plain("visitor_key", &told.visitor_key.to_hex());
+        event.boolean("visitor_new", told.new);
+        if told.has_page {
+            event.text("url", std::str::from_utf8(&self.page).unwrap_or_default());
+        }
+        for (name, parameter) in LABELS {
+            event.text(name, self.query.value(parameter));
+        }
+        match settings.ip {
+            IpPrivacy::Full => event.text("ip", &peer.to_string()),
+            IpPrivacy::Cut => event.text("ip", &visitor::cut_address(peer).to_string()),
+            IpPrivacy::None => {}
+        }
+        event.plain("ip_key", &self.address_keys.hash(peer, told.clicked_at, &settings.keys));
+        for (name, header) in [("user_agent", USER_AGENT), ("referer", REFERER)] {
+            event.text(name, cut(&header_text(headers, header), HEADER_BYTES));
+        }
+        let languages = header_text(headers, ACCEPT_LANGUAGE);
+        let first = languages.split([',', ';']).next().unwrap_or_default().trim();
+        event.text("language", cut(first, HEADER_BYTES));
+        event.words("flags", told.flags.names());
+        event.boolean("billable", told.reject.is_none() && told.flags.billable());
+        event.text("reject", told.reject.unwrap_or_default());
+        event.text("edge", &settings.name);
+        event.plain("catalog", &snapshot.hash.as_bytes()[..8]);
+        event.end();
+    }
+}
+
+/// What the click was found to be.
+struct Told {
+    clicked_at: TimeMs,
+    click_id: Option<ClickId>,
+    reject: Option<&'static str>,
+    flags: Flags,
+    visitor: VisitorId,
+    new: bool,
+    visitor_key: VisitorKey,
+    has_page: bool,
+}
+
+const AD_CLICK_IDS: [(&str, Parameter); 4] = [
+    ("gclid", Parameter::Gclid),
+    ("fbclid", Parameter::Fbclid),
+    ("ttclid", Parameter::Ttclid),
+    ("msclkid", Parameter::Msclkid),
+];
+
+const LABELS: [(&str, Parameter); 16] = [
+    ("source", Parameter::Source),
+    ("coupon_code", Parameter::Coupon),
+    ("sub1", Parameter::Sub(0)),
+    ("sub2", Parameter::Sub(1)),
+    ("sub3", Parameter::Sub(2)),
+    ("sub4", Parameter::Sub(3)),
+    ("sub5", Parameter::Sub(4)),
+    ("sub6", Parameter::Sub(5)),
+    ("sub7", Parameter::Sub(6)),
+    ("sub8", Parameter::Sub(7)),
+    ("sub9", Parameter::Sub(8)),
+    ("sub10", Parameter::Sub(9)),
+    AD_CLICK_IDS[0],
+    AD_CLICK_IDS[1],
+    AD_CLICK_IDS[2],
+    AD_CLICK_IDS[3],
+];
+
+/// Why a click earns nobody anything, by the words of contract E24.
+fn reject(snapshot: &Snapshot, target: &Target<'_>, at: TimeMs) -> Option<&'static str> {
+    let Some(publisher) = target.publisher_id.and_then(|id| snapshot.publisher(id)) else {
+        return Some("unknown_publisher");
+    };
+    match (publisher.status, target.offer.rules.status) {
+        (PublisherStatus::Pending, _) => Some("publisher_pending"),
+        (PublisherStatus::Suspended, _) => Some("publisher_suspended"),
+        (_, OfferStatus::Paused) => Some("offer_paused"),
+        (_, OfferStatus::Ended) => Some("offer_ended"),
+        (_, OfferStatus::Active) => target.offer.rules.terms_at(at).is_none().then_some("offer_ended"),
+    }
+}
+
+fn header_text(headers: &HeaderMap, name: http::HeaderName) -> std::borrow::Cow<'_, str> {
+    headers.get(name).map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes()))
+}

@@ -1,0 +1,66 @@
+//! What the edge counts: one set for each worker, written by that worker alone.
+
+use std::sync::Arc;
+
+use crate::metrics::{Counter, Histogram, Page};
+
+/// How a request was answered (contract P28).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Redirected,
+    Rejected,
+    NotFound,
+    BadRequest,
+    MethodNotAllowed,
+    TooLong,
+    Overloaded,
+    Health,
+}
+
+const OUTCOMES: [(Outcome, &str); 8] = [
+    (Outcome::Redirected, "redirected"),
+    (Outcome::Rejected, "rejected"),
+    (Outcome::NotFound, "not_found"),
+    (Outcome::BadRequest, "bad_request"),
+    (Outcome::MethodNotAllowed, "method_not_allowed"),
+    (Outcome::TooLong, "too_long"),
+    (Outcome::Overloaded, "overloaded"),
+    (Outcome::Health, "health"),
+];
+
+#[derive(Default)]
+pub struct Metrics {
+    outcomes: [Counter; OUTCOMES.len()],
+    pub seconds: Histogram,
+    pub bots: Counter,
+    pub prefetches: Counter,
+    pub non_navigations: Counter,
+}
+
+impl Metrics {
+    pub fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].add(1);
+    }
+}
+
+/// Sums the workers.
+pub fn write(workers: &[Arc<Metrics>], page: &mut Page) {
+    let sum = |counter: &dyn Fn(&Metrics) -> u64| workers.iter().map(|worker| counter(worker)).sum::<u64>();
+    let counted = OUTCOMES.map(|(outcome, name)| ([("outcome", name)], sum(&|m| m.outcomes[outcome as usize].value())));
+    let samples: Vec<_> = counted.iter().map(|(label, value)| (&label[..], *value)).collect();
+    page.counter("afflux_edge_requests_total", "Requests by how they were answered.", &samples);
+    page.histogram(
+        "afflux_edge_request_seconds",
+        "From the parsed request to its answer, the wait for the disk included.",
+        workers.iter().map(|worker| &worker.seconds),
+    );
+    page.counter(
+        "afflux_edge_flagged_total",
+        "Clicks by label.",
+        &[
+            (&[("flag", "bot")], sum(&|m| m.bots.value())),
+            (&[("flag", "prefetch")], sum(&|m| m.prefetches.value())),
+            (&[("flag", "non_navigation")], sum(&|m| m.non_navigations.value())),
+        ],
+    );
+}

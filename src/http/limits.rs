@@ -1,0 +1,60 @@
+//! Every bound of a door, and what happens there (contract E33-E35).
+
+use std::time::Duration;
+
+/// Request line without its line end; one byte more: 414 and close.
+pub const REQUEST_LINE_BYTES: usize = 8_192;
+/// Name, value and 4 of every header field together; more: 431 and close.
+pub const FIELDS_BYTES: usize = 16_384;
+/// Header fields; one more: 431 and close.
+pub const FIELDS: usize = 64;
+/// White space around values is not counted in `FIELDS_BYTES`; with it a head may be this much longer.
+const PADDING_BYTES: usize = 1_024;
+/// Empty lines before a request line, RFC 9112 2.2; more: 400 and close.
+pub const LEADING_BYTES: usize = 64;
+/// An unfinished head longer than this is refused without waiting for its end.
+pub const HEAD_BYTES: usize = LEADING_BYTES + REQUEST_LINE_BYTES + 2 + FIELDS_BYTES + PADDING_BYTES;
+
+/// The body that a door without bodies reads and forgets; a longer one closes the connection after the answer.
+pub const FORGOTTEN_BODY_BYTES: u64 = 8_192;
+/// What is still read from a client that we have said goodbye to, so that it reads our answer instead of a reset.
+pub const FAREWELL_BYTES: usize = 262_144;
+
+/// The bounds that an operator sets, and the times.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections of the door; one more is answered 503.
+    pub connections: usize,
+    /// From the first byte of a head to its end; then the connection closes silently.
+    pub head: Duration,
+    /// Between two requests, or before the first; then the connection closes.
+    pub idle: Duration,
+    /// From the end of a head to the end of its body.
+    pub body: Duration,
+    /// Without the client taking a byte of its answer.
+    pub write: Duration,
+    /// From our goodbye to the client's.
+    pub farewell: Duration,
+}
+
+impl Limits {
+    pub fn new(connections: usize) -> Limits {
+        Limits {
+            connections,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            body: Duration::from_secs(60),
+            write: Duration::from_secs(10),
+            farewell: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a door does with request bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// The service never sees one. Up to 8 KiB are read and forgotten, else the connection closes after the answer.
+    Forgotten,
+    /// The service reads them.
+    Passed,
+}

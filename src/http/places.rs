@@ -1,0 +1,146 @@
+//! Who is connected: the places of a door, and the one sweep that frees them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::head::Keeps;
+use super::limits::{Bodies, Limits};
+use super::watch::{TICK_MS, Watch};
+use crate::metrics::Counter;
+
+/// What the listeners of one door share: its bounds, and how many connections are open.
+pub struct Door {
+    pub limits: Limits,
+    pub bodies: Bodies,
+    /// Which fields its service reads.
+    pub keeps: Keeps,
+    open: AtomicUsize,
+    turned_away: Counter,
+    draining: AtomicBool,
+}
+
+impl Door {
+    pub fn new(limits: Limits, bodies: Bodies, keeps: Keeps) -> Arc<Door> {
+        let (open, turned_away, draining) = (AtomicUsize::new(0), Counter::new(), AtomicBool::new(false));
+        Arc::new(Door { limits, bodies, keeps, open, turned_away, draining })
+    }
+
+    /// Open connections of all its listeners.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Connections that were answered 503 without a place to hear them in; no service counts these.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.value()
+    }
+
+    pub(super) fn turn_away(&self) {
+        self.turned_away.add_shared(1);
+    }
+
+    /// True once it answers with `Connection: close`.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+}
+
+/// The connections of one listener.
+pub struct Places {
+    pub door: Arc<Door>,
+    started: Instant,
+    tick: AtomicU32,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    watches: Vec<Option<Arc<Watch>>>,
+    free: Vec<usize>,
+}
+
+/// One connection's place; dropping it frees it.
+pub struct Place {
+    places: Arc<Places>,
+    slot: usize,
+    pub watch: Arc<Watch>,
+    /// Beyond `Limits::connections`: only to be told so.
+    pub is_surplus: bool,
+}
+
+impl Places {
+    pub fn new(door: Arc<Door>) -> Arc<Places> {
+        let tick = AtomicU32::new(1);
+        Arc::new(Places { door, started: Instant::now(), tick, slots: Mutex::default() })
+    }
+
+    /// A place for a new connection; `None` when there is not even one to say no in.
+    pub fn take(self: &Arc<Places>) -> Option<Place> {
+        let connections = self.door.limits.connections;
+        let before = self.door.open.fetch_add(1, Relaxed);
+        if before >= connections + surplus(connections) {
+            self.door.open.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let watch = Arc::new(Watch::accepted(self.now()));
+        let mut slots = self.slots();
+        let slot = slots.free.pop().unwrap_or(slots.watches.len());
+        if slot == slots.watches.len() {
+            slots.watches.push(None);
+        }
+        slots.watches[slot] = Some(watch.clone());
+        drop(slots);
+        Some(Place { places: self.clone(), slot, watch, is_surplus: before >= connections })
+    }
+
+    /// The present tick. Never 0.
+    pub fn now(&self) -> u32 {
+        self.tick.load(Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let slots = self.slots();
+        slots.free.len() == slots.watches.len()
+    }
+
+    /// Looks at every connection and ends what is overdue.
+    pub fn sweep(&self) {
+        let now = u32::try_from(1 + self.started.elapsed().as_millis() / TICK_MS).unwrap_or(u32::MAX);
+        self.tick.store(now, Relaxed);
+        let draining = self.door.is_draining();
+        for watch in self.slots().watches.iter().flatten() {
+            watch.sweep(&self.door.limits, now, draining);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        // Nothing under this lock panics half way.
+        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Place {
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut slots = self.places.slots();
+        slots.watches[self.slot] = None;
+        slots.free.push(self.slot);
+        drop(slots);
+        self.places.door.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Connections that are kept for a moment to be answered 503.
+fn surplus(connections: usize) -> usize {
+    (connections / 8).clamp(256, 1_024)
+}

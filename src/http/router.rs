@@ -1,0 +1,34 @@
+//! An axum router behind a door.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use tower::ServiceExt;
+
+use super::refusal::Refusal;
+
+/// The service for one connection from `peer`, which handlers find as `ConnectInfo<SocketAddr>`. What the guard refused
+/// is answered by `refused`, which also counts it.
+pub fn router_service(
+    router: Router,
+    peer: SocketAddr,
+    refused: fn(Refusal) -> Response,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send {
+    service_fn(move |mut request: Request<Incoming>| {
+        let refusal = Refusal::of(&request);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let router = router.clone();
+        async move {
+            match refusal {
+                Some(refusal) => Ok(refused(refusal)),
+                None => router.oneshot(request).await,
+            }
+        }
+    })
+}

@@ -1,0 +1,103 @@
+//! What one connection is doing and since when, as far as somebody has to end it (contract E33, E34).
+//!
+//! Times are ticks of the connection's [`Places`](super::places::Places), tenths of a second that only move when it
+//! sweeps; 0 means "not now". The connection writes, the sweep reads; a moment late is as good.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::limits::Limits;
+
+#[derive(Default)]
+pub struct Watch {
+    /// The first byte of a head that is not complete yet.
+    head: AtomicU32,
+    /// The end of the head whose body is not complete yet.
+    body: AtomicU32,
+    /// Since when the client takes nothing of what we have for it.
+    write: AtomicU32,
+    /// Our goodbye.
+    farewell: AtomicU32,
+    /// The accept, or the last time there was nothing more to read between two requests. Not while one is answered.
+    idle: AtomicU32,
+    /// 1 once a head was complete.
+    asked: AtomicU32,
+    task: OnceLock<AbortHandle>,
+}
+
+/// What a connection may wait for.
+#[derive(Clone, Copy)]
+pub enum Wait {
+    Idle,
+    Head,
+    Body,
+    Write,
+    Farewell,
+}
+
+impl Watch {
+    pub fn accepted(now: u32) -> Watch {
+        Watch { idle: AtomicU32::new(now), ..Watch::default() }
+    }
+
+    pub fn starts(&self, wait: Wait, now: u32) {
+        let since = self.since(wait);
+        if since.load(Relaxed) == 0 {
+            since.store(now, Relaxed);
+        }
+    }
+
+    pub fn ends(&self, wait: Wait) {
+        self.since(wait).store(0, Relaxed);
+    }
+
+    pub fn asked(&self) {
+        self.asked.store(1, Relaxed);
+    }
+
+    /// The task to end when this connection is overdue.
+    pub fn runs_as(&self, task: AbortHandle) {
+        // A task is spawned once.
+        let _ = self.task.set(task);
+    }
+
+    /// Ends the connection if anything took too long. A silent close: there is nothing to say to who does not listen.
+    pub fn sweep(&self, limits: &Limits, now: u32, draining: bool) {
+        let overdue = |since: &AtomicU32, limit: Duration| {
+            let since = since.load(Relaxed);
+            since != 0 && u128::from(now.saturating_sub(since)) * TICK_MS > limit.as_millis()
+        };
+        // While draining nobody waits for a further request, and only a little for the first.
+        let idle = match (draining, self.asked.load(Relaxed)) {
+            (false, _) => limits.idle,
+            (true, 0) => DRAIN_FIRST,
+            (true, _) => Duration::ZERO,
+        };
+        if overdue(&self.head, limits.head)
+            || overdue(&self.body, limits.body)
+            || overdue(&self.write, limits.write)
+            || overdue(&self.farewell, limits.farewell)
+            || overdue(&self.idle, idle)
+        {
+            self.task.get().inspect(|task| task.abort());
+        }
+    }
+
+    fn since(&self, wait: Wait) -> &AtomicU32 {
+        match wait {
+            Wait::Idle => &self.idle,
+            Wait::Head => &self.head,
+            Wait::Body => &self.body,
+            Wait::Write => &self.write,
+            Wait::Farewell => &self.farewell,
+        }
+    }
+}
+
+/// Milliseconds of a tick.
+pub const TICK_MS: u128 = 100;
+/// How long a connection may stay without a first request while the door drains.
+const DRAIN_FIRST: Duration = Duration::from_secs(1);

@@ -1,0 +1,91 @@
+//! `afflux explain`, `ledger cat`, `ledger check`, `reconcile`: reading the books, beside a running process or after its
+//! death.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use super::{Exit, Failure, configured};
+use crate::config::Config;
+use crate::report::command::{self, CommandError, Verdict};
+use crate::report::explain::{self, Which};
+use crate::report::{ledger, reconcile as books};
+use crate::spool::inspect;
+use crate::store::OpenError;
+use crate::time::TimeMs;
+
+pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json: bool) -> Result<Exit, Failure> {
+    let config = configured(file)?;
+    let which = match (id, order) {
+        (_, Some(order)) => Which::order(order).map_err(Failure::usage)?,
+        (Some(id), None) => Which::Id(id.to_owned()),
+        (None, None) => return Err(Failure::usage("a conversion ID or --order MERCHANT/ORDER[/TYPE] is needed")),
+    };
+    printed(|out| {
+        let mut reader = command::open(&config.store.path)?;
+        explain::explain(&mut reader, &which, json, out)
+    })
+}
+
+pub fn ledger_cat(file: Option<&Path>, as_of: Option<&str>) -> Result<Exit, Failure> {
+    let config = configured(file)?;
+    let until = as_of.map(|text| point_in_time(text, &config)).transpose()?;
+    printed(|out| ledger::cat(&mut command::open(&config.store.path)?, until, out))
+}
+
+pub fn ledger_check(file: Option<&Path>) -> Result<Exit, Failure> {
+    let config = configured(file)?;
+    printed(|out| ledger::check(&mut command::open(&config.store.path)?, out))
+}
+
+pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
+    let config = configured(file)?;
+    printed(|out| {
+        let spooled = spooled(&config)?;
+        match command::open(&config.store.path) {
+            Ok(mut reader) => books::reconcile(Some(&mut reader), &spooled, out),
+            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &spooled, out),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn spooled(config: &Config) -> Result<Vec<books::Spooled>, CommandError> {
+    if !config.spool.directory.exists() {
+        return Ok(Vec::new());
+    }
+    let surveys = inspect::survey(&config.spool.directory)?;
+    let spooled = surveys.into_iter().map(|survey| books::Spooled {
+        spool: survey.position.spool,
+        topic: survey.position.topic,
+        first: survey.first,
+        records: survey.records,
+        sealed: survey.position.sealed.is_some(),
+        written_to: survey.is_live,
+        damaged: survey.lost,
+        undurable: survey.position.undurable,
+    });
+    Ok(spooled.collect())
+}
+
+/// A date is the start of that day in `report.time_zone`, anything else RFC 3339 (contract P5).
+fn point_in_time(text: &str, config: &Config) -> Result<TimeMs, Failure> {
+    if let Ok(time) = TimeMs::parse_rfc3339(text) {
+        return Ok(time);
+    }
+    let zone = config.report.time_zone.0.clone();
+    let date: Result<jiff::civil::Date, _> = text.parse();
+    let start = date.and_then(|date| date.to_zoned(zone));
+    let start = start.map_err(|_| Failure::usage(format!("{text:?}: a date or an RFC 3339 time is allowed")))?;
+    Ok(TimeMs(start.timestamp().as_millisecond()))
+}
+
+fn printed(work: impl FnOnce(&mut dyn Write) -> Result<Verdict, CommandError>) -> Result<Exit, Failure> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let result = work(&mut out).and_then(|verdict| Ok(out.flush().map(|()| verdict)?));
+    match result {
+        Ok(Verdict::Good) => Ok(Exit::Ok),
+        Ok(Verdict::Bad) => Ok(Exit::Negative),
+        Err(CommandError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
+        Err(error) => Err(Failure::io(error)),
+    }
+}

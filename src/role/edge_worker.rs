@@ -1,0 +1,72 @@
+//! The edge's threads: each a runtime of its own, a listener, a spool, counters; nothing shared is written by a click.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hyper::service::service_fn;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::Failure;
+use super::house::{House, spool_failure};
+use crate::edge::{Clicks, Edge, Metrics};
+use crate::http::{self, Door, OnThread};
+use crate::spool::Topic;
+
+pub struct EdgeWorker {
+    pub metrics: Arc<Metrics>,
+    thread: JoinHandle<()>,
+}
+
+impl EdgeWorker {
+    /// Returns when its last connection is gone.
+    pub fn join(self) {
+        // A panic there was told by the thread itself.
+        let _ = self.thread.join();
+    }
+}
+
+/// A worker for each listener.
+pub fn start_all(
+    house: &House,
+    listeners: Vec<TcpListener>,
+    door: &Arc<Door>,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<EdgeWorker>, Failure> {
+    let settings = house.edge_settings()?;
+    let mut workers = Vec::with_capacity(listeners.len());
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let writer = house.spools.writer(Topic::Clicks, number as u16).map_err(spool_failure)?;
+        let clicks = Clicks::new(house.catalog.handle(), settings.clone(), writer, house.clock.clone());
+        let clicks = clicks.map_err(Failure::internal)?;
+        let (metrics, door, stop) = (Arc::new(Metrics::default()), door.clone(), stop.clone());
+        let counted = metrics.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("edge-{number}"))
+            .spawn(move || run(listener, door, clicks, counted, stop))
+            .map_err(Failure::internal)?;
+        workers.push(EdgeWorker { metrics, thread });
+    }
+    Ok(workers)
+}
+
+fn run(listener: TcpListener, door: Arc<Door>, clicks: Clicks, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "an edge worker has no runtime"),
+    };
+    let edge = Edge::new(clicks, metrics);
+    let service_for = move |peer: SocketAddr| {
+        let edge = edge.clone();
+        let address = peer.ip().to_canonical();
+        service_fn(move |request| {
+            let edge = edge.clone();
+            async move { Ok(edge.answer(&request, address).await) }
+        })
+    };
+    let served = LocalSet::new().block_on(&runtime, http::serve(listener, door, service_for, OnThread, stop));
+    if let Err(error) = served {
+        tracing::error!(%error, "an edge worker cannot listen");
+    }
+}

@@ -1,0 +1,63 @@
+//! What the admin listener shows of each stage.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::house::House;
+use crate::admin::Admin;
+use crate::attribution::consumer::AttributionMetrics;
+use crate::edge;
+use crate::http::Door;
+use crate::intake::Intake;
+use crate::metrics::Page;
+use crate::report::Reports;
+
+/// A clock further off than this drops readiness.
+const NOT_READY_MS: i64 = 60_000;
+
+pub struct Observed {
+    pub edge: Vec<Arc<edge::Metrics>>,
+    pub edge_door: Arc<Door>,
+    pub api_door: Arc<Door>,
+    pub attribution: Arc<AttributionMetrics>,
+    pub intake: Arc<Intake>,
+    pub reports: Arc<Reports>,
+}
+
+pub fn admin(house: &House, observed: Observed) -> Admin {
+    let Observed { edge, edge_door, api_door, attribution, intake, reports } = observed;
+    let (spools, catalog, clock) = (house.spools.clone(), house.catalog.clone(), house.clock.clone());
+    let (spool_state, clock_state) = (spools.clone(), clock.clone());
+    Admin {
+        metrics: vec![
+            Box::new(move |page| edge::metrics::write(&edge, page)),
+            Box::new(move |page| doors(&edge_door, &api_door, page)),
+            Box::new(move |page| spools.write_metrics(page)),
+            Box::new(move |page| catalog.write_metrics(page)),
+            Box::new(move |page| intake.write_metrics(page)),
+            Box::new(move |page| attribution.write(page)),
+            Box::new(move |page| reports.write_metrics(page)),
+            Box::new(move |page| {
+                let difference = clock.difference_ms() as f64 / 1_000.0;
+                let help = "System clock minus ours; above 1 look after the clock, above 60 the node is not ready.";
+                page.gauge("afflux_clock_difference_seconds", help, &[(&[], difference)]);
+            }),
+        ],
+        not_ready: vec![
+            Box::new(move || spool_state.trouble()),
+            Box::new(move || {
+                let difference = clock_state.difference_ms();
+                (difference.abs() > NOT_READY_MS).then(|| format!("the clock is off by {difference} ms"))
+            }),
+        ],
+        draining: AtomicBool::new(false),
+    }
+}
+
+fn doors(edge: &Door, api: &Door, page: &mut Page) {
+    let open: [(&[(&str, &str)], usize); 2] = [(&[("door", "edge")], edge.open()), (&[("door", "api")], api.open())];
+    page.gauge("afflux_http_connections", "Open connections.", &open);
+    let away: [(&[(&str, &str)], u64); 2] =
+        [(&[("door", "edge")], edge.turned_away()), (&[("door", "api")], api.turned_away())];
+    page.counter("afflux_http_turned_away_total", "Connections answered 503 before a request was heard.", &away);
+}

@@ -1,0 +1,148 @@
+//! `afflux serve`: everything in one process.
+//!
+//! In phases: read and build (no port yet), bind, log the addresses, run, drain. Threads: one for each edge worker, one
+//! for attribution, those of the spool and of the order index, and the one that called, which runs API, admin, signals.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::doors::Doors;
+use super::house::House;
+use super::observed::{self, Observed};
+use super::signals::{Asked, Signals};
+use super::spool_source::SpoolSource;
+use super::{Exit, Failure, configured, edge_worker, logging};
+use crate::admin::Admin;
+use crate::attribution::consumer::{self, AttributionMetrics, Parts};
+use crate::catalog::Current;
+use crate::clock::Clock;
+use crate::http::{Bodies, Door, OnRuntime, router_service};
+use crate::{api, edge, http};
+
+/// Between looks at the clock and at the catalog's files.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub fn serve(file: Option<&Path>) -> Result<Exit, Failure> {
+    let config = configured(file)?;
+    logging::start();
+    let house = House::build(config)?;
+    let doors = Doors::bind(&house.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    runtime.block_on(run(house, doors))
+}
+
+async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
+    let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
+    let mut signals = Signals::listen().map_err(Failure::internal)?;
+    let (stop, stopping) = watch::channel(false);
+
+    let (intake, reports, router) = house.api()?;
+    let attribution = Arc::new(AttributionMetrics::default());
+    let consumer = Consumer::start(&house, attribution.clone())?;
+    let edge_door = Door::new(house.limits(), Bodies::Forgotten, edge::keeps);
+    let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
+    let api_door = Door::new(house.limits(), Bodies::Passed, |_| true);
+    let service = move |peer| router_service(router.clone(), peer, api::refused);
+    let api = tokio::spawn(http::serve(doors.api, api_door.clone(), service, OnRuntime, stopping.clone()));
+    let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
+    let observed = Observed { edge, edge_door, api_door, attribution, intake, reports };
+    let admin = Arc::new(observed::admin(&house, observed));
+    serve_admin(doors.admin, admin.clone())?;
+    tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
+
+    until_asked_to_stop(&house, &mut signals).await;
+    tracing::info!("draining");
+    admin.draining.store(true, Relaxed);
+    // Nobody is left to hear it when all doors have ended by themselves.
+    let _ = stop.send(true);
+    let deadline = Duration::from_secs(house.config.shutdown.deadline_s.0);
+    let drained = async {
+        let _ = api.await;
+        let closed = tokio::task::spawn_blocking(move || {
+            workers.into_iter().for_each(edge_worker::EdgeWorker::join);
+            consumer.stop();
+            house.spools.close();
+        });
+        closed.await.is_ok()
+    };
+    let done = tokio::select! {
+        done = drained => done,
+        () = tokio::time::sleep(deadline) => false,
+        () = signals.stop() => false,
+    };
+    if done {
+        tracing::info!("stopped");
+        return Ok(Exit::Ok);
+    }
+    // Threads may hang where they are: nothing answered is lost by leaving them there.
+    tracing::error!("not drained in time");
+    std::process::exit(i32::from(Exit::Internal.code()));
+}
+
+/// Serves signals, the clock and the catalog's files.
+async fn until_asked_to_stop(house: &House, signals: &mut Signals) {
+    let watch_ms = house.config.catalog.watch_interval_ms.0;
+    let mut clock_tick = tokio::time::interval(LOOK);
+    let mut file_tick = tokio::time::interval(Duration::from_millis(if watch_ms == 0 { 86_400_000 } else { watch_ms }));
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => return,
+                Asked::Reload => reload(house).await,
+            },
+            _ = clock_tick.tick() => house.clock.discipline(),
+            _ = file_tick.tick(), if watch_ms > 0 => {
+                if house.catalog.has_changed() {
+                    reload(house).await;
+                }
+            }
+        }
+    }
+}
+
+async fn reload(house: &House) {
+    let (catalog, now) = (house.catalog.clone(), house.clock.now());
+    let reloaded = tokio::task::spawn_blocking(move || Current::reload(&catalog, now)).await;
+    match reloaded {
+        Ok(Ok(())) => tracing::info!(hash = %&house.catalog.handle().load().hash[..8], "catalog reloaded"),
+        Ok(Err(error)) => tracing::error!("the catalog was not reloaded, the old one stays:\n{error}"),
+        Err(error) => tracing::error!(%error, "the catalog was not reloaded, the old one stays"),
+    }
+}
+
+fn serve_admin(listener: TcpListener, admin: Arc<Admin>) -> Result<(), Failure> {
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::internal)?;
+    // It answers until the process ends: whoever watches a drain wants to see it.
+    tokio::spawn(async move { axum::serve(listener, admin.router()).await });
+    Ok(())
+}
+
+/// The attribution thread.
+struct Consumer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Consumer {
+    fn start(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Consumer, Failure> {
+        let source = SpoolSource::new(house.spools.clone());
+        let parts = Parts { source, store_path: house.config.store.path.clone(), rules: house.rules(), metrics };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let work = move || consumer::run(parts, || stopped.load(Relaxed));
+        let thread = std::thread::Builder::new().name("attribution".into()).spawn(work).map_err(Failure::internal)?;
+        Ok(Consumer { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        // A panic there was told; what was not applied will be at the next start.
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,84 @@
+//! kill -9 at a random moment under load: every answered click stands in the spool once, every accepted order has its
+//! outcome, the books close.
+
+use std::time::Duration;
+
+use crate::crowd::{Crowd, Ledger};
+use crate::rig::server::{Start, TOKEN};
+use crate::rig::{Server, books};
+use crate::{alone, rounds};
+
+const CLICKS: u64 = 2_000;
+const ORDERS: u64 = 100;
+
+#[test]
+fn kill_9_loses_nothing_and_doubles_nothing() {
+    let _alone = alone();
+    let home = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::default();
+    let rounds = rounds(5, 100);
+    for round in 0..rounds {
+        let durability = if round % 2 == 0 { "disk" } else { "process" };
+        let start = start_with(durability);
+        let server = Server::start(home.path(), &start);
+        let crowd = Crowd::start(&server, round);
+        crowd.wait_for(CLICKS, ORDERS);
+        // A moment that nobody chose: nanoseconds of the clock, up to 20 ms.
+        std::thread::sleep(random_moment());
+        server.kill();
+        ledger.add(crowd.go_home());
+        if round % 10 == 9 || round + 1 == rounds {
+            let server = Server::start(home.path(), &start);
+            assert_nothing_is_missing(&server, &ledger);
+        }
+    }
+    println!(
+        "kill -9: {rounds} rounds, {} clicks and {} orders answered, 0 lost, 0 doubled",
+        ledger.clicks.len(),
+        ledger.orders.len()
+    );
+}
+
+pub fn start_with(durability: &str) -> Start {
+    // Small segments: a round rolls several. Unlimited visitors per address: everybody comes from 127.0.0.1.
+    let spool = format!("durability = \"{durability}\"\nsegment_bytes = 1_048_576");
+    Start { config: vec![("spool", spool)], ..Start::default() }
+}
+
+pub fn assert_nothing_is_missing(server: &Server, ledger: &Ledger) {
+    let events = books::spooled(server);
+    books::assert_chains_have_no_gap(&events);
+    let missing = books::missing_or_doubled(&ledger.clicks, &events);
+    assert!(
+        missing.is_empty(),
+        "{} of {} answered clicks: {:?}",
+        missing.len(),
+        ledger.clicks.len(),
+        &missing[..missing.len().min(3)]
+    );
+    let clicks = events.iter().filter(|event| event["event"] == "click").count() as u64;
+    let conversions: std::collections::HashSet<&str> = events
+        .iter()
+        .filter(|event| event["event"] == "conversion")
+        .filter_map(|event| event["conversion_id"].as_str())
+        .collect();
+    books::wait_for_report(server, clicks, conversions.len() as u64, 60);
+    assert_every_order_has_an_outcome(server, ledger);
+    books::assert_books_close(server);
+}
+
+fn assert_every_order_has_an_outcome(server: &Server, ledger: &Ledger) {
+    let mut api = server.api();
+    let authorization = format!("Bearer {TOKEN}");
+    for (order, id) in &ledger.orders {
+        let response = api.get(&format!("/v1/conversions/{id}"), &[("Authorization", &authorization)]);
+        let conversion = response.json();
+        assert_eq!(conversion["outcome"], "attributed", "{order}: {conversion}");
+        assert_eq!(conversion["order_id"], order.as_str());
+    }
+}
+
+pub fn random_moment() -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    Duration::from_micros(u64::from(now.subsec_nanos()) % 20_000)
+}

@@ -1,0 +1,9 @@
+//! Tests that need cargo alone: the architecture's absences, and the service seen from outside.
+
+#[path = "../rig/mod.rs"]
+mod rig;
+
+mod bad_input;
+mod journey;
+mod operation;
+mod tidy;

@@ -1,0 +1,11 @@
+//! What tests stand on: the real program in a directory of its own, a plain HTTP client, and the books.
+
+#![allow(dead_code)] // Each test program uses a part of it.
+
+pub mod books;
+pub mod client;
+pub mod server;
+
+#[allow(unused_imports)] // As above.
+pub use client::{Client, Response};
+pub use server::Server;
