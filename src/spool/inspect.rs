@@ -109,7 +109,8 @@ fn walk(spool: &Known, complaints: &mut impl Write, mut each: impl FnMut(&[u8]) 
     // A dead process' spool that nobody has sealed may hold more than is known to be synced: its tail is silent.
     let (known_end, end) = match position.sealed {
         Some((records, _)) => (records, records),
-        None if control::is_live(&spool.directory) => (position.synced, position.synced),
+        // What is committed is whole, on disk already or not: the writer says how far.
+        None if control::is_live(&spool.directory) => (position.synced, position.written),
         None => (position.synced, u64::MAX),
     };
     let mut whole = lost_files(spool, complaints)?;

@@ -8,7 +8,7 @@ use crate::alone;
 use crate::crowd::{Crowd, Ledger};
 use crate::kill9::assert_nothing_is_missing;
 use crate::mounts::{Mount, need_root};
-use crate::rig::server::{self, Start, TOKEN};
+use crate::rig::server::{Start, TOKEN};
 use crate::rig::{Client, Server, books};
 
 /// strace as a grandchild: the program stays our child, and every thread of it is traced.
@@ -69,22 +69,12 @@ fn a_full_disk_redirects_clicks_refuses_orders_and_shows_both() {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mount = Mount::tmpfs(home.path(), 24);
-    let spool = format!("directory = {:?}\nsegment_bytes = 1_048_576", mount.path.join("spool"));
-    server::write_config(home.path(), &Start::default());
-    let full_on = |home: &std::path::Path| {
-        let data = home.join("data");
-        std::fs::create_dir_all(&data).unwrap();
-        let mut start = Start { config: vec![("spool", spool.clone())], ..Start::default() };
-        start.data = Some(data);
-        start
-    };
-    let mut start = full_on(home.path());
-    // The spool alone lies on the small disk: its directory replaces the default line.
-    start.config = vec![];
-    start.environment = vec![
+    // The spool alone lies on the small disk.
+    let environment = vec![
         ("AFFLUX__SPOOL__DIRECTORY".into(), mount.path.join("spool").to_string_lossy().into_owned()),
         ("AFFLUX__SPOOL__SEGMENT_BYTES".into(), "1048576".into()),
     ];
+    let start = Start { environment, ..Start::default() };
     let server = Server::start(home.path(), &start);
     let (mut edge, mut api) = (server.edge(), server.api());
     let click_id = edge.get("/phone", &[]).click_id();
@@ -263,7 +253,7 @@ fn bytes_written_to_the_device_stay_below_15_times_the_payload() {
     let clicks: u64 = paced.into_iter().map(|thread| thread.join().unwrap()).sum();
     let rate = clicks as f64 / started.elapsed().as_secs_f64();
     let written = mount.device_bytes_written() - before;
-    let events = server.run(&["spool", "cat"]);
+    let events = server.run(&["spool", "cat", &mount.path.join("spool").to_string_lossy()]);
     let payload = events.stdout.len() as u64;
     let ratio = written as f64 / payload as f64;
     println!(
