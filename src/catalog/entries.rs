@@ -8,10 +8,9 @@ use ipnet::IpNet;
 use super::rulebook::{CheckoutRule, CouponPolicy, OfferStatus, PublisherRules, PublisherStatus, Unit};
 use super::terms::{self, Terms};
 use super::{MerchantId, OfferId, PublisherId};
-use crate::config::{Choice, TokenHash};
 use crate::event::MerchantStatus;
 use crate::money::Currency;
-use crate::toml_reader::{FromToml, Int, Section};
+use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 
 pub type Id = Int<1, 4_294_967_295>;
 

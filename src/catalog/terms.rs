@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 pub use super::rulebook::Terms;
 use super::rulebook::{Model, RateBasis};
-use crate::config::Choice;
 use crate::money::Rate;
 use crate::time::TimeMs;
-use crate::toml_reader::{FromToml, Int, Section, kind};
+use crate::toml_reader::{Choice, FromToml, Int, Section, kind};
 
 /// Longer windows and holds than ten years are a slip of the pen.
 type Days = Int<0, 3_650>;
@@ -116,5 +115,12 @@ impl FromToml for TimeMs {
             other => return Err(format!("{}, {allowed}", kind(other))),
         };
         TimeMs::parse_rfc3339(&text.replacen(' ', "T", 1)).map_err(|_| format!("{text}, {allowed}"))
+    }
+}
+
+impl FromToml for Rate {
+    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Rate, String> {
+        let text = String::from_toml(value)?;
+        Rate::parse(&text).map_err(|error| format!("{text:?}: {error}"))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::keys::{Keys, SECTIONS};
+use super::read;
 use crate::toml_reader::{Violation, Violations};
 
 const PREFIX: &str = "AFFLUX__";
@@ -14,8 +15,8 @@ pub struct Variable {
     value: String,
 }
 
-/// Our variables; every one of another name is a violation.
-pub fn collect(environment: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Variable>, Violations> {
+/// Our variables; every one that sets no key is a violation.
+pub fn collect(environment: impl IntoIterator<Item = (String, String)>) -> (Vec<Variable>, Violations) {
     let mut variables = Vec::new();
     let mut violations = Violations::default();
     for (name, value) in environment {
@@ -26,7 +27,7 @@ pub fn collect(environment: impl IntoIterator<Item = (String, String)>) -> Resul
                 .add(violation(&name, "unknown, AFFLUX__SECTION__KEY is allowed for every key of the config file")),
         }
     }
-    if violations.is_empty() { Ok(variables) } else { Err(violations) }
+    (variables, violations)
 }
 
 fn known(rest: &str) -> Option<(&'static str, &'static str)> {
@@ -36,23 +37,38 @@ fn known(rest: &str) -> Option<(&'static str, &'static str)> {
     Some((section.name, key.key))
 }
 
-/// Reads the file's text again with the variables in place of its keys. A violation now is a variable's.
-pub fn apply(path: &Path, text: &str, variables: &[Variable]) -> Result<Keys, Violations> {
-    let mut table: toml::Table = toml::from_str(text).map_err(|error| {
-        let message = format!("not TOML: {}", error.message());
-        Violations {
-            listed: vec![Violation { file: path.to_owned(), line: 1, key: String::new(), message }],
-            unlisted: 0,
-        }
-    })?;
+/// Reads the file's text again with the variables in place of its keys. `file` is what the file said by itself: where
+/// that was wrong, only what the variables add to it is told.
+pub fn apply(
+    path: &Path,
+    text: &str,
+    variables: &[Variable],
+    file: Result<Keys, Violations>,
+    violations: &mut Violations,
+) -> Option<Keys> {
+    let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
     for variable in variables {
         let section = table.entry(variable.section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(section) = section.as_table_mut() {
             section.insert(variable.key.to_owned(), value_of(&variable.value));
         }
     }
-    let text = toml::to_string(&table).unwrap_or_default();
-    super::read(path, &text).map_err(|violations| named(violations, variables))
+    let both =
+        if variables.is_empty() { file.clone() } else { read(path, &toml::to_string(&table).unwrap_or_default()) };
+    let file_is_right = file.is_ok();
+    violations.extend(file.err().unwrap_or_default());
+    match both {
+        Ok(keys) => Some(keys),
+        Err(found) => {
+            let told = found.listed.into_iter().filter_map(|found| match named(&found, variables) {
+                Some(violation) => Some(violation),
+                // Right by itself, wrong beside a variable: the line is that of a text nobody wrote.
+                None => (file_is_right && !variables.is_empty()).then_some(Violation { line: 1, ..found }),
+            });
+            told.for_each(|violation| violations.add(violation));
+            None
+        }
+    }
 }
 
 fn value_of(text: &str) -> toml::Value {
@@ -61,16 +77,11 @@ fn value_of(text: &str) -> toml::Value {
     value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
-fn named(violations: Violations, variables: &[Variable]) -> Violations {
-    let mut named = Violations { listed: Vec::new(), unlisted: violations.unlisted };
-    for found in violations.listed {
-        let of = |variable: &&Variable| found.key == format!("{}.{}", variable.section, variable.key);
-        match variables.iter().find(of) {
-            Some(variable) => named.add(violation(&variable.name, &found.message)),
-            None => named.add(found),
-        }
-    }
-    named
+/// The violation as one of the variable that set the key.
+fn named(found: &Violation, variables: &[Variable]) -> Option<Violation> {
+    let of = |variable: &&Variable| found.key == format!("{}.{}", variable.section, variable.key);
+    let variable = variables.iter().find(of)?;
+    Some(violation(&variable.name, &found.message))
 }
 
 fn violation(name: &str, message: &str) -> Violation {

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Choice, FallbackUrl, ReferrerPolicy, TimeZone, TokenHash};
-use crate::money::Rate;
+use super::values::{FallbackUrl, ReferrerPolicy, TimeZone};
 use crate::spool::Durability;
-use crate::toml_reader::{FromToml, Int, Section};
+use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 
 /// A key with its default, as the rendered file shows it.
 pub struct KeyText {
@@ -223,12 +222,4 @@ pub enum IpPrivacy {
 pub enum VisitorPrivacy {
     Full,
     None,
-}
-
-/// A rate is written as a string in the catalog; here so that both files know one reading of it.
-impl FromToml for Rate {
-    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Rate, String> {
-        let text = String::from_toml(value)?;
-        Rate::parse(&text).map_err(|error| format!("{text:?}: {error}"))
-    }
 }

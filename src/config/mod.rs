@@ -7,13 +7,14 @@ mod render;
 mod values;
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use keys::{IpPrivacy, Keys, VisitorPrivacy};
 pub use render::render;
-pub use values::{Choice, TimeZone, TokenHash};
+pub use values::TimeZone;
 
+pub use crate::toml_reader::{Choice, TokenHash};
 use crate::toml_reader::{Section, Source, Violation, Violations};
 
 /// Looked for when no file is named.
@@ -34,23 +35,19 @@ impl std::ops::Deref for Config {
 
 impl Config {
     /// Reads `file`, or the default one if it is there, and the environment's `AFFLUX__…` over it. All violations of
-    /// the file together; then those of the environment.
+    /// both together.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, Violations> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound && file.is_none() => String::new(),
-            Err(error) => return Err(unreadable(path, &error)),
+        let text = match read_text(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && file.is_none() => None,
+            result => Some(result.map_err(|error| Violation::unreadable(path, &error))?),
         };
-        let directory = match (file, path.exists()) {
-            // Defaults without a file start where the program was started.
-            (None, false) => Path::new(""),
-            _ => path.parent().unwrap_or(Path::new("")),
-        };
-        Config::parse(path, &text, directory, environment)
+        // Defaults without a file start where the program was started.
+        let directory = text.as_ref().and_then(|_| path.parent()).unwrap_or(Path::new(""));
+        Config::parse(path, text.as_deref().unwrap_or_default(), directory, environment)
     }
 
     fn parse(
@@ -59,10 +56,14 @@ impl Config {
         directory: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, Violations> {
-        let variables = environment::collect(environment)?;
-        // Without the environment first: an error is then the file's own, with its line.
-        let keys = read(path, text)?;
-        let keys = if variables.is_empty() { keys } else { environment::apply(path, text, &variables)? };
+        let (variables, mut violations) = environment::collect(environment);
+        Source::new(path, text).parse()?;
+        // Without the environment first: a violation is then the file's own, with its line.
+        let file = read(path, text);
+        let keys = environment::apply(path, text, &variables, file, &mut violations);
+        violations.none()?;
+        // Without violations there are keys.
+        let keys = keys.ok_or_else(Violations::default)?;
         Ok(Config { keys: resolved(keys, directory) })
     }
 
@@ -77,31 +78,50 @@ impl Config {
     }
 }
 
+/// The environment as `load` takes it. What is not UTF-8 is read with replacement characters: a broken variable of ours
+/// is then refused by its name, and one of somebody else's is no matter.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// A config is a few kilobytes; more is another file by mistake.
+const MOST_BYTES: u64 = 1 << 20;
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(std::io::Error::other("larger than the 1 MiB that is allowed"));
+    }
+    Ok(text)
+}
+
 fn read(path: &Path, text: &str) -> Result<Keys, Violations> {
     let source = Source::new(path, text);
-    let document = source.parse().map_err(single)?;
+    let document = source.parse()?;
     let nothing = Source::new(path, "");
-    let empty_document = nothing.parse().map_err(single)?;
+    let empty_document = nothing.parse()?;
     let violations = RefCell::default();
     let root = Section::root(&source, &document, &violations);
     let empty = Section::root(&nothing, &empty_document, &violations);
     let keys = Keys::read(&root, &empty);
+    check_listeners(&keys, &root);
     root.finish();
-    let violations = violations.into_inner();
-    if violations.is_empty() { Ok(keys) } else { Err(violations) }
+    violations.into_inner().none()?;
+    Ok(keys)
 }
 
-fn single(violation: Violation) -> Violations {
-    Violations { listed: vec![violation], unlisted: 0 }
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Violations {
-    single(Violation {
-        file: path.to_owned(),
-        line: 1,
-        key: String::new(),
-        message: format!("cannot be read: {error}"),
-    })
+/// Two doors on one address: the second could not be bound.
+fn check_listeners(keys: &Keys, root: &Section<'_>) {
+    let doors = [("edge", keys.edge.listen), ("api", keys.api.listen), ("admin", keys.admin.listen)];
+    for (index, (section, listen)) in doors.iter().enumerate() {
+        let other = doors[..index].iter().find(|(_, other)| other == listen && listen.port() != 0);
+        if let Some((other, _)) = other {
+            let line = root.section(section).map_or(1, |section| section.line_of("listen"));
+            let message = format!("{listen} is {other}.listen too, an address and port of its own is allowed");
+            root.violation_at(line, &format!("{section}.listen"), message);
+        }
+    }
 }
 
 fn resolved(mut keys: Keys, directory: &Path) -> Keys {
@@ -179,6 +199,45 @@ mod tests {
             let error = parse("", &[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn p3_file_and_environment_are_judged_together() {
+        let text = "[edge]\nworkers = 5000\n[spool]\nkeep_days = 3\n";
+        let variables = [("AFFLUX__SPOOL__DURABILITY", "ram"), ("AFFLUX__EDGE__COLOUR", "1")];
+        let error = parse(text, &variables).unwrap_err();
+        assert_eq!(error.lines().count(), 3, "{error}");
+        for part in ["afflux.toml:2: edge.workers: 5000", "AFFLUX__SPOOL__DURABILITY: ", "AFFLUX__EDGE__COLOUR: "] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = parse("[edge\nx", &variables).unwrap_err();
+        assert!(error.starts_with("/etc/afflux/afflux.toml:1: not TOML"), "{error}");
+    }
+
+    #[test]
+    fn two_doors_have_two_addresses() {
+        let error = parse("[api]\n\nlisten = \"127.0.0.1:8080\"\n", &[]).unwrap_err();
+        assert!(
+            error.starts_with("/etc/afflux/afflux.toml:3: api.listen: 127.0.0.1:8080 is edge.listen too"),
+            "{error}"
+        );
+        assert!(parse("[edge]\nlisten = \"[::]:0\"\n[api]\nlisten = \"[::]:0\"\n", &[]).is_ok());
+        let error = parse("", &[("AFFLUX__EDGE__LISTEN", "127.0.0.1:8081")]).unwrap_err();
+        assert!(error.contains("api.listen: 127.0.0.1:8081 is edge.listen too"), "{error}");
+    }
+
+    #[test]
+    fn p1_a_named_file_that_is_missing_is_refused() {
+        let error = Config::load(Some(Path::new("/nowhere/afflux.toml")), []).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/afflux.toml:1: cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn p15_a_token_in_place_of_its_hash_is_not_repeated() {
+        let error = parse("[api]\noperator_tokens_sha256 = [\"hunter2\"]\n", &[]).unwrap_err();
+        assert!(error.contains("operator_tokens_sha256: entry 1: ") && !error.contains("hunter2"), "{error}");
+        let error = parse("", &[("AFFLUX__API__OPERATOR_TOKENS_SHA256", "hunter2")]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,39 +1,8 @@
 //! Values that are more than text: parsed once, where they enter.
 
-use std::fmt::Debug;
-
-use serde::de::DeserializeOwned;
 use toml::de::DeValue;
 
-use crate::toml_reader::{FromToml, kind};
-
-/// One of a few words, in snake_case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice<T>(pub T);
-
-impl<T: DeserializeOwned> FromToml for Choice<T> {
-    fn from_toml(value: &DeValue<'_>) -> Result<Choice<T>, String> {
-        let word = value.as_str().ok_or_else(|| format!("{}, a word as a string is allowed", kind(value)))?;
-        let json = serde_json::Value::from(word);
-        // serde lists the words: "unknown variant `x`, expected `a` or `b`".
-        let choice = serde_json::from_value(json).map_err(|error| error.to_string().replace("expected", "allowed:"))?;
-        Ok(Choice(choice))
-    }
-}
-
-/// SHA-256 of a token; the token itself is nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenHash(pub [u8; 32]);
-
-impl FromToml for TokenHash {
-    fn from_toml(value: &DeValue<'_>) -> Result<TokenHash, String> {
-        let text = String::from_toml(value)?;
-        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
-        let hash = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        // The text is not repeated: somebody may have written the token itself.
-        hash.map(TokenHash).ok_or_else(|| "not a SHA-256, 64 hex digits are allowed".to_owned())
-    }
-}
+use crate::toml_reader::FromToml;
 
 /// An IANA time zone, `UTC` or `Asia/Tehran`.
 #[derive(Clone, Debug)]

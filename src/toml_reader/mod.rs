@@ -1,71 +1,17 @@
 //! Reads TOML written by people: every value knows its line, every violation is collected, unknown keys are refused
 //! (contract P3). Config and catalog are both read with it.
 
+mod values;
+mod violations;
+
 use std::cell::RefCell;
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// More are not shown: who has a hundred has one that explains the rest.
-pub const MOST_VIOLATIONS: usize = 100;
-
-/// `file:line: key: what is wrong, what is allowed`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    pub file: PathBuf,
-    pub line: usize,
-    pub key: String,
-    pub message: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}: ", self.file.display(), self.line)?;
-        if !self.key.is_empty() {
-            write!(out, "{}: ", self.key)?;
-        }
-        out.write_str(&self.message)
-    }
-}
-
-/// All that is wrong with a file or several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Violations {
-    pub listed: Vec<Violation>,
-    pub unlisted: usize,
-}
-
-impl Violations {
-    pub fn add(&mut self, violation: Violation) {
-        if self.listed.len() < MOST_VIOLATIONS {
-            self.listed.push(violation);
-        } else {
-            self.unlisted += 1;
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
-    }
-}
-
-impl fmt::Display for Violations {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, violation) in self.listed.iter().enumerate() {
-            let line_end = if index == 0 { "" } else { "\n" };
-            write!(out, "{line_end}{violation}")?;
-        }
-        if self.unlisted > 0 {
-            write!(out, "\nand {} more", self.unlisted)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Violations {}
+pub use values::{Choice, FromToml, Int, TokenHash, kind};
+pub use violations::{MOST_VIOLATIONS, Violation, Violations};
 
 /// A text and where its lines begin.
 pub struct Source<'t> {
@@ -228,88 +174,16 @@ impl<'a> Section<'a> {
     }
 
     fn value(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         self.table.get(key)
     }
 
     fn below(&self, key: &str, table: &'a DeTable<'a>, line: usize) -> Section<'a> {
         let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         Section { source: self.source, table, name, line, asked: RefCell::default(), violations: self.violations }
-    }
-}
-
-/// A value that TOML can say. The error is the rest of the violation: what is wrong, what is allowed.
-pub trait FromToml: Sized {
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String>;
-}
-
-/// What was written, for a message; never the value itself, it may be a secret.
-pub fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a decimal number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-impl FromToml for String {
-    fn from_toml(value: &DeValue<'_>) -> Result<String, String> {
-        let text = value.as_str().ok_or_else(|| format!("{}, a string is allowed", kind(value)))?;
-        Ok(text.to_owned())
-    }
-}
-
-impl FromToml for bool {
-    fn from_toml(value: &DeValue<'_>) -> Result<bool, String> {
-        value.as_bool().ok_or_else(|| format!("{}, true or false is allowed", kind(value)))
-    }
-}
-
-impl FromToml for PathBuf {
-    fn from_toml(value: &DeValue<'_>) -> Result<PathBuf, String> {
-        match value.as_str() {
-            Some(text) if !text.is_empty() && !text.contains('\0') => Ok(PathBuf::from(text)),
-            Some(_) => Err("empty or with a NUL, a path is allowed".into()),
-            None => Err(format!("{}, a path as a string is allowed", kind(value))),
-        }
-    }
-}
-
-impl FromToml for SocketAddr {
-    fn from_toml(value: &DeValue<'_>) -> Result<SocketAddr, String> {
-        let allowed = "an IP address and a port are allowed, as \"127.0.0.1:8080\" or \"[::1]:8080\"";
-        let text = value.as_str().ok_or_else(|| format!("{}, {allowed}", kind(value)))?;
-        text.parse().map_err(|_| format!("{text:?} is no address, {allowed}"))
-    }
-}
-
-impl<T: FromToml> FromToml for Vec<T> {
-    fn from_toml(value: &DeValue<'_>) -> Result<Vec<T>, String> {
-        let array = value.as_array().ok_or_else(|| format!("{}, a list is allowed", kind(value)))?;
-        let mut list = Vec::with_capacity(array.len());
-        for (index, element) in array.iter().enumerate() {
-            list.push(T::from_toml(element.get_ref()).map_err(|message| format!("entry {}: {message}", index + 1))?);
-        }
-        Ok(list)
-    }
-}
-
-/// A whole number from `LOW` to `HIGH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Int<const LOW: u64, const HIGH: u64>(pub u64);
-
-impl<const LOW: u64, const HIGH: u64> FromToml for Int<LOW, HIGH> {
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let allowed = format!("a whole number from {LOW} to {HIGH} is allowed");
-        let integer = value.as_integer().ok_or_else(|| format!("{}, {allowed}", kind(value)))?;
-        match u64::from_str_radix(integer.as_str(), integer.radix()) {
-            Ok(number) if (LOW..=HIGH).contains(&number) => Ok(Int(number)),
-            _ => Err(format!("{}, {allowed}", integer.as_str())),
-        }
     }
 }
 
