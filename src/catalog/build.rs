@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use super::deep_link::DeepLinkHosts;
 use super::entries::{CouponEntry, LinkEntry, MerchantEntry, OfferEntry, Place, PublisherEntry};
 use super::links::{Link, Links};
-use super::rulebook::{CouponRules, MerchantRules, OfferRules, Rulebook, fold_coupon_code};
+use super::pages::Pages;
+use super::rulebook::{CouponRules, MerchantRules, OfferRules, PublisherRules, Rulebook, fold_coupon_code};
 use super::template::Template;
 use super::{Merchant, MerchantId, Offer, OfferId, PublisherId, Snapshot};
 use crate::toml_reader::{Violation, Violations};
@@ -27,6 +27,38 @@ pub struct Builder<'v> {
     ready_merchants: HashMap<MerchantId, Merchant>,
     ready_offers: HashMap<OfferId, Offer>,
     ready_links: Links,
+    offer_places: HashMap<OfferId, Place>,
+    /// Offers whose `deep_link_hosts` are wrong and noted: their links are not judged by them.
+    without_hosts: HashSet<OfferId>,
+}
+
+/// What a link is judged by; shared by the threads that read links files.
+#[derive(Clone, Copy)]
+pub struct Linkable<'b> {
+    offers: &'b HashMap<OfferId, Offer>,
+    publishers: &'b BTreeMap<PublisherId, PublisherRules>,
+    without_hosts: &'b HashSet<OfferId>,
+}
+
+impl Linkable<'_> {
+    /// The link's URL re-serialised, if it has one. The error names the key.
+    pub fn judge(
+        &self,
+        offer_id: OfferId,
+        publisher_id: PublisherId,
+        url: Option<&str>,
+    ) -> Result<Option<String>, (&'static str, String)> {
+        let Some(offer) = self.offers.get(&offer_id) else {
+            return Err(("offer_id", format!("no offer {offer_id}, one of the catalog is allowed")));
+        };
+        if !self.publishers.contains_key(&publisher_id) {
+            return Err(("publisher_id", format!("no publisher {publisher_id}, one of the catalog is allowed")));
+        }
+        let Some(url) = url.filter(|_| !self.without_hosts.contains(&offer_id)) else { return Ok(None) };
+        offer.deep_links.check(url).map(Some).map_err(|refused| {
+            ("url", format!("{url:?}: {refused}; a page under deep_link_hosts of offer {offer_id} is allowed"))
+        })
+    }
 }
 
 impl<'v> Builder<'v> {
@@ -42,6 +74,8 @@ impl<'v> Builder<'v> {
             ready_merchants: HashMap::new(),
             ready_offers: HashMap::new(),
             ready_links: Links::default(),
+            offer_places: HashMap::new(),
+            without_hosts: HashSet::new(),
         }
     }
 
@@ -72,48 +106,39 @@ impl<'v> Builder<'v> {
         self.resolve_offers();
         self.resolve_coupons();
         for entry in std::mem::take(&mut self.links) {
-            let url = entry.url.as_deref();
-            if let Err((key, message)) = self.add_link(&entry.code, entry.offer_id, entry.publisher_id, url) {
+            if let Err((key, message)) = self.add_link(&entry) {
                 self.violation(&entry.place, key, message);
             }
         }
     }
 
-    /// One link, of a TOML entry or a line of a links file. The error names the key.
-    pub fn add_link(
-        &mut self,
-        code: &str,
-        offer_id: OfferId,
-        publisher_id: PublisherId,
-        url: Option<&str>,
-    ) -> Result<(), (&'static str, String)> {
-        let Some(offer) = self.ready_offers.get(&offer_id) else {
-            return Err(("offer_id", format!("no offer {offer_id}, one of the catalog is allowed")));
+    /// What a links file is judged by, and where its links go.
+    pub fn linking(&mut self) -> (Linkable<'_>, &mut Links) {
+        let linkable = Linkable {
+            offers: &self.ready_offers,
+            publishers: &self.rulebook.publishers,
+            without_hosts: &self.without_hosts,
         };
-        if !self.rulebook.publishers.contains_key(&publisher_id) {
-            return Err(("publisher_id", format!("no publisher {publisher_id}, one of the catalog is allowed")));
-        }
-        let url = match url {
-            None => None,
-            Some(url) => Some(offer.deep_links.check(url).map_err(|refused| {
-                ("url", format!("{url:?}: {refused}; a page under deep_link_hosts of offer {offer_id} is allowed"))
-            })?),
-        };
+        (linkable, &mut self.ready_links)
+    }
+
+    fn add_link(&mut self, entry: &LinkEntry) -> Result<(), (&'static str, String)> {
+        let (linkable, links) = self.linking();
+        let url = linkable.judge(entry.offer_id, entry.publisher_id, entry.url.as_deref())?;
+        let (code, offer_id, publisher_id) = (entry.code.as_str(), entry.offer_id, entry.publisher_id);
         let link = Link { code, offer_id, publisher_id, url: url.as_deref() };
-        self.ready_links.add(link).map_err(|error| ("code", format!("{code:?}: {error}, once is allowed")))
+        links.add(link).map_err(|error| ("code", format!("{code:?}: {error}, once is allowed")))
     }
 
-    pub fn violations(&self) -> &'v RefCell<Violations> {
-        self.violations
-    }
-
-    pub fn finish(mut self) -> Snapshot {
+    /// The snapshot, and where its offers stand.
+    pub fn finish(mut self) -> (Snapshot, HashMap<OfferId, Place>) {
         self.ready_links.shrink();
-        Snapshot::new(self.rulebook, self.ready_merchants, self.ready_offers, self.ready_links)
+        let snapshot = Snapshot::new(self.rulebook, self.ready_merchants, self.ready_offers, self.ready_links);
+        (snapshot, self.offer_places)
     }
 
     fn violation(&self, place: &Place, key: &str, message: impl Into<String>) {
-        self.violation_at(&place.file, place.line, &format!("{}.{key}", place.section), message);
+        self.violation_at(&place.file, place.line_of(key), &format!("{}.{key}", place.section), message);
     }
 
     fn violation_at(&self, file: &Path, line: usize, key: &str, message: impl Into<String>) {
@@ -124,15 +149,7 @@ impl<'v> Builder<'v> {
     fn resolve_merchants(&mut self) {
         let mut tokens: HashMap<[u8; 32], MerchantId> = HashMap::new();
         for entry in std::mem::take(&mut self.merchants) {
-            let own: HashSet<[u8; 32]> =
-                entry.bearer_tokens_sha256.iter().chain(&entry.postback_tokens_sha256).copied().collect();
-            for token in own {
-                let other = *tokens.entry(token).or_insert(entry.id);
-                if other != entry.id {
-                    let message = format!("a token of merchant {other} too, one merchant for each token is allowed");
-                    self.violation(&entry.place, "bearer_tokens_sha256", message);
-                }
-            }
+            self.claim_tokens(&entry, &mut tokens);
             let rules = MerchantRules { currency: entry.currency, unit: entry.unit };
             if self.rulebook.merchants.insert(entry.id, rules).is_some() {
                 self.violation(&entry.place, "id", format!("{} stands twice, once is allowed", entry.id));
@@ -151,6 +168,23 @@ impl<'v> Builder<'v> {
         }
     }
 
+    /// Never one token for two merchants (contract P23); for both kinds of one merchant it may be the same.
+    fn claim_tokens(&self, entry: &MerchantEntry, tokens: &mut HashMap<[u8; 32], MerchantId>) {
+        let lists = [
+            ("bearer_tokens_sha256", &entry.bearer_tokens_sha256),
+            ("postback_tokens_sha256", &entry.postback_tokens_sha256),
+        ];
+        for (key, list) in lists {
+            for (index, token) in list.iter().enumerate() {
+                let other = *tokens.entry(*token).or_insert(entry.id);
+                if other != entry.id {
+                    let message = format!("entry {}: a token of merchant {other} too, its own is allowed", index + 1);
+                    self.violation(&entry.place, key, message);
+                }
+            }
+        }
+    }
+
     fn resolve_publishers(&mut self) {
         for entry in std::mem::take(&mut self.publishers) {
             if self.rulebook.publishers.insert(entry.id, entry.rules).is_some() {
@@ -161,82 +195,56 @@ impl<'v> Builder<'v> {
 
     fn resolve_offers(&mut self) {
         for entry in std::mem::take(&mut self.offers) {
-            let place = entry.place.clone();
-            let rules = OfferRules {
-                merchant_id: entry.merchant_id,
-                status: entry.status,
-                checkout_rule: entry.checkout_rule,
-                terms: entry.terms.clone(),
-            };
-            match self.ready_merchants.get_mut(&entry.merchant_id) {
-                None => {
-                    let message = format!("no merchant {}, one of the catalog is allowed", entry.merchant_id);
-                    self.violation(&place, "merchant_id", message);
-                }
-                Some(merchant) => {
-                    let types = rules.terms.iter().flat_map(|terms| terms.conversion_rates.keys());
-                    for kind in types.filter(|kind| !COMMON_TYPES.contains(&kind.as_str())) {
-                        if !merchant.conversion_types.contains(kind) {
-                            merchant.conversion_types.push(kind.clone());
-                        }
-                    }
-                }
-            }
-            let (id, offer) = (entry.id, self.offer_with_pages(entry, rules.clone()));
-            if self.rulebook.offers.insert(id, rules).is_some() {
+            let (id, place) = (entry.id, entry.place.clone());
+            self.know_merchant(&entry);
+            // Merchant 0 cannot be: that it is wrong has been noted.
+            let merchant_id = entry.merchant_id.unwrap_or(MerchantId(0));
+            let (status, checkout_rule) = (entry.status, entry.checkout_rule);
+            let rules = OfferRules { merchant_id, status, checkout_rule, terms: entry.terms.clone() };
+            let offer = self.offer_with_pages(entry, rules.clone());
+            if self.ready_offers.contains_key(&id) {
                 self.violation(&place, "id", format!("{id} stands twice, once is allowed"));
+                continue;
             }
+            self.rulebook.offers.insert(id, rules);
             self.ready_offers.insert(id, offer);
+            self.offer_places.insert(id, place);
         }
     }
 
-    fn offer_with_pages(&self, entry: OfferEntry, rules: OfferRules) -> Offer {
-        let file = &entry.place.file;
-        let wrong = |line: usize, key: &str, message: String| {
-            self.violation_at(file, line, &format!("offers.{key}"), message);
+    /// The offer's merchant is in the catalog, and takes the offer's own types of conversions.
+    fn know_merchant(&mut self, entry: &OfferEntry) {
+        let Some(merchant_id) = entry.merchant_id else { return };
+        let Some(merchant) = self.ready_merchants.get_mut(&merchant_id) else {
+            let message = format!("no merchant {merchant_id}, one of the catalog is allowed");
+            self.violation(&entry.place, "merchant_id", message);
+            return;
         };
-        let landing = entry.landing_url.as_ref().and_then(|(text, line)| {
-            let template = Template::page(text, entry.allow_http);
-            template.map_err(|error| wrong(*line, "landing_url", format!("{text:?}: {error}"))).ok()
-        });
-        let fallback_url = entry.fallback_url.as_ref().and_then(|(text, line)| {
-            let page = page(text, entry.allow_http);
-            page.map_err(|error| wrong(*line, "fallback_url", format!("{text:?}: {error}"))).ok()
-        });
-        let hosts = DeepLinkHosts::parse(&entry.deep_link_hosts, entry.allow_http);
-        let deep_links = hosts.unwrap_or_else(|error| {
-            wrong(entry.deep_link_hosts_line, "deep_link_hosts", error.to_string());
-            DeepLinkHosts::default()
-        });
-        let (click_id_parameter, line) = entry.click_id_parameter.clone();
-        if click_id_parameter.is_empty()
-            || click_id_parameter.len() > 64
-            || click_id_parameter.eq_ignore_ascii_case("afsrc")
-        {
-            wrong(line, "click_id_parameter", "a name of 1-64 bytes other than afsrc is allowed".into());
-        }
-        let mut extra_parameters: Vec<(String, Template)> = Vec::new();
-        for (name, text, line) in &entry.extra_parameters {
-            let key = format!("extra_parameters.{name}");
-            let taken = |other: &str| other.eq_ignore_ascii_case(name);
-            if name.is_empty() || taken("afsrc") || taken(&click_id_parameter) {
-                wrong(*line, &key, "a name other than the click ID's and afsrc is allowed".into());
-            } else if extra_parameters.iter().any(|(other, _)| taken(other)) {
-                wrong(*line, &key, "stands twice (names are compared without case), once is allowed".into());
-            }
-            match Template::parameter(text) {
-                Ok(template) => extra_parameters.push((name.clone(), template)),
-                Err(error) => wrong(*line, &key, format!("{text:?}: {error}")),
+        let types = entry.terms.iter().flat_map(|terms| terms.conversion_rates.keys());
+        for kind in types.filter(|kind| !COMMON_TYPES.contains(&kind.as_str())) {
+            if !merchant.conversion_types.contains(kind) {
+                merchant.conversion_types.push(kind.clone());
             }
         }
-        let plain_landing_url = landing.as_ref().map(Template::plain);
+    }
+
+    fn offer_with_pages(&mut self, entry: OfferEntry, rules: OfferRules) -> Offer {
+        let pages = Pages::new(&entry, self.violations);
+        let landing = pages.landing();
+        let fallback_url = pages.fallback();
+        let deep_links = pages.deep_links();
+        let click_id_parameter = pages.click_id_parameter();
+        let extra_parameters = pages.extra_parameters();
+        if deep_links.is_none() {
+            self.without_hosts.insert(entry.id);
+        }
         Offer {
             id: entry.id,
             rules,
+            plain_landing_url: landing.as_ref().map(Template::plain),
             landing,
             fallback_url,
-            plain_landing_url,
-            deep_links,
+            deep_links: deep_links.unwrap_or_default(),
             click_id_parameter,
             stand_down: entry.stand_down,
             extra_parameters,
@@ -256,6 +264,7 @@ impl<'v> Builder<'v> {
             }
             let rules =
                 CouponRules { offer_id: entry.offer_id, publisher_id: entry.publisher_id, policy: entry.policy };
+            // The offer is the merchant's, and so is its coupon.
             let merchant_id = offer.merchant_id;
             let codes: &mut BTreeMap<String, CouponRules> = self.rulebook.coupons.entry(merchant_id).or_default();
             if codes.insert(fold_coupon_code(&entry.code), rules).is_some() {
@@ -265,13 +274,4 @@ impl<'v> Builder<'v> {
             }
         }
     }
-}
-
-/// Any absolute https page, or http where the offer allows it.
-fn page(text: &str, allow_http: bool) -> Result<String, String> {
-    let allowed =
-        if allow_http { "an absolute https or http URL is allowed" } else { "an absolute https URL is allowed" };
-    let url = url::Url::parse(text).map_err(|error| format!("{error}; {allowed}"))?;
-    let scheme = url.scheme() == "https" || (allow_http && url.scheme() == "http");
-    if scheme && url.has_host() { Ok(url.into()) } else { Err(allowed.to_owned()) }
 }

@@ -1,60 +1,71 @@
 //! The running catalog: read by everybody without a lock, replaced whole, watched for changes (contract P9, P21, P22).
+//!
+//! Who answers clicks keeps a [`Reader`]: looking at the running snapshot is one load and one comparison, and nothing
+//! shared is written. Everybody else loads from the handle. A snapshot may be a gigabyte, and giving that back to the
+//! kernel takes long: replaced ones are kept until nobody else holds them and are dropped here, never by a reader.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 
-use super::load::load;
-use super::rulebook::{Rulebook, Terms};
-use super::{OfferId, Snapshot};
+use super::Snapshot;
+use super::changed_terms::{ChangedTerms, changed_terms};
+use super::files::Files;
+use super::load::{Loaded, load_noting};
 use crate::metrics::{Counter, Gauge, Page};
 use crate::time::TimeMs;
-use crate::toml_reader::Violations;
+use crate::toml_reader::{Violation, Violations};
 
 pub struct Current {
     snapshot: Arc<ArcSwap<Snapshot>>,
     path: Option<PathBuf>,
     allow_changed_terms: bool,
-    /// The files of the running snapshot and what they looked like; held while reloading.
-    files: Mutex<Vec<(PathBuf, Look)>>,
+    /// What was looked at by the last load, also by one that was refused; held while reloading.
+    files: Mutex<Files>,
+    /// Replaced, and still held by a reader that has not looked since.
+    replaced: Mutex<Vec<Arc<Snapshot>>>,
     last_reload_successful: AtomicBool,
     succeeded: Counter,
     failed: Counter,
     loaded_at_s: Gauge,
 }
 
-/// What tells a changed file from an unchanged one.
-type Look = Option<(SystemTime, u64, u64)>;
+/// One thread's view of the running catalog.
+pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl Reader {
+    /// The running snapshot. An idle thread should look now and then too: until it does, it holds a replaced one.
+    pub fn snapshot(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotReloaded {
     #[error("{0}")]
     Violations(#[from] Violations),
     /// Contract P22.
-    #[error(
-        "terms already in force would change: {0}; close terms and add others instead, or set catalog.allow_changed_terms"
-    )]
-    ChangedTerms(String),
+    #[error("{0}")]
+    ChangedTerms(Violations),
 }
 
 impl Current {
     /// Loads the catalog at `path`; without one nothing is known.
     pub fn load(path: Option<&Path>, allow_changed_terms: bool) -> Result<Current, Violations> {
-        let (snapshot, files) = match path {
-            None => (Snapshot::empty(), Vec::new()),
-            Some(path) => {
-                let loaded = load(path)?;
-                (loaded.snapshot, looked_at(path, &loaded.files))
-            }
+        let mut files = Files::default();
+        let snapshot = match path {
+            None => Snapshot::empty(),
+            Some(path) => load_noting(path, &mut files)?.snapshot,
         };
         let current = Current {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             path: path.map(Path::to_owned),
             allow_changed_terms,
             files: Mutex::new(files),
+            replaced: Mutex::default(),
             last_reload_successful: AtomicBool::new(true),
             succeeded: Counter::new(),
             failed: Counter::new(),
@@ -64,23 +75,50 @@ impl Current {
         Ok(current)
     }
 
-    /// Where the snapshot stands; readers keep it and load from it.
+    /// For a thread that looks at the catalog with every click.
+    pub fn reader(&self) -> Reader {
+        Reader(Cache::new(self.handle()))
+    }
+
+    /// Where the snapshot stands, for everybody else.
     pub fn handle(&self) -> Arc<ArcSwap<Snapshot>> {
         self.snapshot.clone()
     }
 
-    /// Loads again. A bad catalog leaves the running one. `now` tells which terms are in force.
+    /// Loads again and logs what came of it. A bad catalog leaves the running one. `now` tells which terms are in force.
     pub fn reload(&self, now: TimeMs) -> Result<(), NotReloaded> {
         let result = self.try_reload(now);
         self.last_reload_successful.store(result.is_ok(), Relaxed);
-        if result.is_ok() { &self.succeeded } else { &self.failed }.add_shared(1);
+        match &result {
+            Ok(()) => {
+                self.succeeded.add_shared(1);
+                tracing::info!(hash = %self.snapshot.load().hash, "the catalog was reloaded");
+            }
+            Err(refused) => {
+                self.failed.add_shared(1);
+                tracing::error!("the catalog was not reloaded, the running one stays:\n{refused}");
+            }
+        }
+        self.drop_replaced();
         result
     }
 
-    /// True when a file of the running catalog changed since it was loaded or last refused.
+    /// True when a file is not what the last load read, whether that was taken or refused.
     pub fn has_changed(&self) -> bool {
-        let files = self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        files.iter().any(|(file, seen)| look(file) != *seen)
+        lock(&self.files).changed()
+    }
+
+    /// What lies there now: two equal looks tell that a change is complete.
+    pub(super) fn look(&self) -> Files {
+        lock(&self.files).look()
+    }
+
+    /// Drops replaced snapshots that nobody else holds; false when one is still held.
+    pub fn drop_replaced(&self) -> bool {
+        let mut replaced = lock(&self.replaced);
+        // Nobody can get hold of one again: it is in no `ArcSwap` any more.
+        replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        replaced.is_empty()
     }
 
     pub fn write_metrics(&self, page: &mut Page) {
@@ -97,37 +135,34 @@ impl Current {
             "When the running catalog was loaded.",
             &[(&[], loaded_at)],
         );
-        let snapshot = self.snapshot.load();
-        let entries: [(&[(&str, &str)], usize); 4] = [
-            (&[("kind", "merchants")], snapshot.merchants.len()),
-            (&[("kind", "offers")], snapshot.offers.len()),
-            (&[("kind", "publishers")], snapshot.rulebook.publishers.len()),
-            (&[("kind", "links")], snapshot.links.len()),
-        ];
+        let counts = self.snapshot.load().counts();
+        let labels = counts.map(|(kind, _)| [("kind", kind)]);
+        let entries: [_; 5] = std::array::from_fn(|at| (&labels[at][..], counts[at].1));
         page.gauge("afflux_catalog_entries", "Entries of the running catalog by kind.", &entries);
     }
 
     fn try_reload(&self, now: TimeMs) -> Result<(), NotReloaded> {
         let Some(path) = &self.path else { return Ok(()) };
-        let mut files = self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // What is looked at now is remembered even if it is refused: a bad file is not tried again each second.
-        for (file, seen) in files.iter_mut() {
-            *seen = look(file);
-        }
-        let (snapshot, changed) = self.checked(path, now)?;
-        self.snapshot.store(Arc::new(snapshot));
+        // Held all along: of two reloads at once the second sees what the first has done.
+        let mut files = lock(&self.files);
+        *files = Files::default();
+        let loaded = load_noting(path, &mut files)?;
+        self.check_terms(path, &loaded, now)?;
+        let replaced = self.snapshot.swap(Arc::new(loaded.snapshot));
+        lock(&self.replaced).push(replaced);
         self.note_time();
-        *files = looked_at(path, &changed);
         Ok(())
     }
 
-    fn checked(&self, path: &Path, now: TimeMs) -> Result<(Snapshot, Vec<PathBuf>), NotReloaded> {
-        let loaded = load(path)?;
-        let running = self.snapshot.load();
-        match changed_terms(&running.rulebook, &loaded.snapshot.rulebook, now) {
-            Some(change) if !self.allow_changed_terms => Err(NotReloaded::ChangedTerms(change)),
-            _ => Ok((loaded.snapshot, loaded.files)),
+    fn check_terms(&self, path: &Path, loaded: &Loaded, now: TimeMs) -> Result<(), NotReloaded> {
+        if self.allow_changed_terms {
+            return Ok(());
         }
+        let mut violations = Violations::default();
+        for change in changed_terms(&self.snapshot.load().rulebook, &loaded.snapshot.rulebook, now) {
+            violations.add(refusal(path, loaded, &change));
+        }
+        violations.none().map_err(NotReloaded::ChangedTerms)
     }
 
     fn note_time(&self) {
@@ -136,46 +171,19 @@ impl Current {
     }
 }
 
-/// The files, and the directory when the catalog is one: a new file in it is a change.
-fn looked_at(path: &Path, files: &[PathBuf]) -> Vec<(PathBuf, Look)> {
-    let directory = path.is_dir().then(|| path.to_owned());
-    directory.iter().chain(files).map(|file| (file.clone(), look(file))).collect()
-}
-
-fn look(file: &Path) -> Look {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
-/// The first change of terms that hold or held: an entry that began by `now` may only get an `until` that lies ahead.
-pub fn changed_terms(running: &Rulebook, new: &Rulebook, now: TimeMs) -> Option<String> {
-    for (offer_id, offer) in &running.offers {
-        let begun = |terms: &&Terms| terms.from <= now;
-        let Some(replacement) = new.offers.get(offer_id) else { continue };
-        for terms in offer.terms.iter().filter(begun) {
-            match replacement.terms.iter().find(|other| other.from == terms.from) {
-                None => return Some(change(*offer_id, terms, "left out")),
-                Some(other) if !same_but_for_a_later_end(terms, other, now) => {
-                    return Some(change(*offer_id, terms, "changed"));
-                }
-                Some(_) => {}
-            }
-        }
-        let added = |terms: &&Terms| begun(terms) && !offer.terms.iter().any(|known| known.from == terms.from);
-        if let Some(terms) = replacement.terms.iter().find(added) {
-            return Some(change(*offer_id, terms, "added in the past"));
-        }
+fn refusal(path: &Path, loaded: &Loaded, change: &ChangedTerms) -> Violation {
+    let ChangedTerms { offer_id, at, what } = change;
+    let allowed = "terms in force may be closed and others added, or catalog.allow_changed_terms set";
+    let place = loaded.offer_places.get(offer_id);
+    Violation {
+        file: place.map_or_else(|| path.to_owned(), |place| place.file.clone()),
+        line: place.map_or(1, |place| place.line_of("terms")),
+        key: "offers.terms".into(),
+        message: format!("offer {offer_id}, in force at {at}: {what}; {allowed}"),
     }
-    None
 }
 
-fn same_but_for_a_later_end(terms: &Terms, other: &Terms, now: TimeMs) -> bool {
-    let end_is_ahead = |end: Option<TimeMs>| end.is_none_or(|end| end > now);
-    let ends_agree = terms.until == other.until || (end_is_ahead(terms.until) && end_is_ahead(other.until));
-    ends_agree && Terms { until: terms.until, ..other.clone() } == *terms
-}
-
-fn change(offer_id: OfferId, terms: &Terms, what: &str) -> String {
-    format!("offer {offer_id}, terms from {}: {what}", terms.from)
+/// A panic while one of these is held leaves it as it was or empty: both may be used.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

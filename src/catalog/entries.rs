@@ -1,10 +1,14 @@
 //! Entries as operators write them, each checked by itself (contract P23); how they refer to each other is `build`'s.
+//!
+//! An entry whose ID can be read is given on even if the rest is wrong and noted: who refers to it is not told that it
+//! does not exist.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use super::files::Files;
 use super::rulebook::{CheckoutRule, CouponPolicy, OfferStatus, PublisherRules, PublisherStatus, Unit};
 use super::terms::{self, Terms};
 use super::{MerchantId, OfferId, PublisherId};
@@ -14,12 +18,27 @@ use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 
 pub type Id = Int<1, 4_294_967_295>;
 
-/// Where an entry stands, for what is found wrong with it later.
+/// A handful of secrets; more is another file by mistake.
+const MOST_SECRETS_BYTES: u64 = 64 * 1024;
+
+/// Where an entry and its keys stand, for what is found wrong with it later.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub file: PathBuf,
-    pub line: usize,
     pub section: &'static str,
+    line: usize,
+    lines: Vec<(String, usize)>,
+}
+
+impl Place {
+    fn of(section: &Section<'_>, name: &'static str) -> Place {
+        Place { file: section.file().to_owned(), section: name, line: section.line(), lines: section.lines() }
+    }
+
+    /// The line of a key's value, or where the entry begins.
+    pub fn line_of(&self, key: &str) -> usize {
+        self.lines.iter().find(|(known, _)| known == key).map_or(self.line, |(_, line)| *line)
+    }
 }
 
 pub struct MerchantEntry {
@@ -37,13 +56,14 @@ pub struct MerchantEntry {
 pub struct OfferEntry {
     pub place: Place,
     pub id: OfferId,
-    pub merchant_id: MerchantId,
+    /// `None`: wrong and noted.
+    pub merchant_id: Option<MerchantId>,
     pub status: OfferStatus,
     pub checkout_rule: CheckoutRule,
     pub landing_url: Option<(String, usize)>,
     pub fallback_url: Option<(String, usize)>,
-    pub deep_link_hosts: Vec<String>,
-    pub deep_link_hosts_line: usize,
+    /// `None`: wrong and noted.
+    pub deep_link_hosts: Option<Vec<String>>,
     pub allow_http: bool,
     pub click_id_parameter: (String, usize),
     pub stand_down: bool,
@@ -73,10 +93,6 @@ pub struct CouponEntry {
     pub policy: CouponPolicy,
 }
 
-fn place(section: &Section<'_>, name: &'static str) -> Place {
-    Place { file: section.file().to_owned(), line: section.line(), section: name }
-}
-
 /// Paths that are the edge's own and can never be a link (contract P23).
 const RESERVED_CODES: [&str; 9] =
     ["click", "pixel", "healthz", "robots", "postback", "v1", "api", "metrics", "favicon"];
@@ -91,20 +107,20 @@ pub fn code_violation(code: &str) -> Option<String> {
     reserved.then(|| format!("{code:?} is a path of the edge's own; another code is allowed"))
 }
 
-pub fn merchant(section: Section<'_>) -> Option<MerchantEntry> {
+pub fn merchant(section: Section<'_>, files: &mut Files) -> Option<MerchantEntry> {
     let id = section.required::<Id>("id");
     section.optional::<String>("name");
     let currency = section.required::<Currency>("currency");
     let unit = section.optional::<Choice<Unit>>("unit").map_or(Unit::Rial, |unit| unit.0);
     let hashes = |key| section.optional::<Vec<TokenHash>>(key).unwrap_or_default().iter().map(|hash| hash.0).collect();
     let entry = MerchantEntry {
-        place: place(&section, "merchants"),
+        place: Place::of(&section, "merchants"),
         id: MerchantId(id.map_or(0, |id| id.0 as u32)),
         currency: currency.unwrap_or(Currency::IRR),
         unit,
         bearer_tokens_sha256: hashes("bearer_tokens_sha256"),
         postback_tokens_sha256: hashes("postback_tokens_sha256"),
-        signing_secrets: signing_secrets(&section),
+        signing_secrets: signing_secrets(&section, files),
         allow_networks: section.optional("allow_networks").unwrap_or_default(),
         status_words: status_words(&section),
     };
@@ -112,26 +128,24 @@ pub fn merchant(section: Section<'_>) -> Option<MerchantEntry> {
         section.violation("unit", "\"toman\" is ten rials: with another currency than IRR only \"rial\" is allowed");
     }
     section.finish();
-    (id.is_some() && currency.is_some()).then_some(entry)
+    id.map(|_| entry)
 }
 
-/// A secret a line, trimmed, empty lines skipped, newest first (contract P25).
-fn signing_secrets(section: &Section<'_>) -> Vec<Vec<u8>> {
-    let Some(name) = section.optional::<PathBuf>("signing_secrets_file") else { return Vec::new() };
-    let path = section.file().parent().unwrap_or(std::path::Path::new("")).join(name);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            lines.map(|line| line.as_bytes().to_vec()).collect()
-        }
-        Err(error) => {
-            section.violation(
-                "signing_secrets_file",
-                format!("{}: {error}; a file that can be read is allowed", path.display()),
-            );
-            Vec::new()
-        }
+/// A secret a line, trimmed, empty lines skipped, newest first (contract P25). None is ever shown.
+fn signing_secrets(section: &Section<'_>, files: &mut Files) -> Vec<Vec<u8>> {
+    let key = "signing_secrets_file";
+    let Some(name) = section.optional::<PathBuf>(key) else { return Vec::new() };
+    let path = section.file().parent().unwrap_or(Path::new("")).join(name);
+    let text = files.read(&path, MOST_SECRETS_BYTES).unwrap_or_else(|error| {
+        section.violation(key, format!("{}: {error}; a file that can be read is allowed", path.display()));
+        String::new()
+    });
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().to_vec()).collect();
+    if secrets.is_empty() && path.is_file() {
+        section.violation(key, format!("{}: no secret in it, one a line is allowed", path.display()));
     }
+    secrets
 }
 
 fn status_words(section: &Section<'_>) -> BTreeMap<String, MerchantStatus> {
@@ -150,17 +164,16 @@ pub fn offer(section: Section<'_>) -> Option<OfferEntry> {
     let merchant_id = section.required::<Id>("merchant_id");
     section.optional::<String>("name");
     let entry = OfferEntry {
-        place: place(&section, "offers"),
+        place: Place::of(&section, "offers"),
         id: OfferId(id.map_or(0, |id| id.0 as u32)),
-        merchant_id: MerchantId(merchant_id.map_or(0, |id| id.0 as u32)),
+        merchant_id: merchant_id.map(|id| MerchantId(id.0 as u32)),
         status: section.optional::<Choice<OfferStatus>>("status").map_or(OfferStatus::Active, |status| status.0),
         checkout_rule: section
             .optional::<Choice<CheckoutRule>>("checkout_rule")
             .map_or_else(Default::default, |rule| rule.0),
         landing_url: section.located("landing_url"),
         fallback_url: section.located("fallback_url"),
-        deep_link_hosts: section.optional("deep_link_hosts").unwrap_or_default(),
-        deep_link_hosts_line: section.line_of("deep_link_hosts"),
+        deep_link_hosts: deep_link_hosts(&section),
         allow_http: section.optional("allow_http").unwrap_or(false),
         click_id_parameter: section.located("click_id_parameter").unwrap_or(("click_id".into(), section.line())),
         stand_down: section.optional("stand_down").unwrap_or(false),
@@ -168,7 +181,12 @@ pub fn offer(section: Section<'_>) -> Option<OfferEntry> {
         terms: terms::read(section.sections("terms")),
     };
     section.finish();
-    (id.is_some() && merchant_id.is_some()).then_some(entry)
+    id.map(|_| entry)
+}
+
+fn deep_link_hosts(section: &Section<'_>) -> Option<Vec<String>> {
+    let hosts = section.optional("deep_link_hosts");
+    if section.has("deep_link_hosts") { hosts } else { Some(Vec::new()) }
 }
 
 pub fn publisher(section: Section<'_>) -> Option<PublisherEntry> {
@@ -176,9 +194,10 @@ pub fn publisher(section: Section<'_>) -> Option<PublisherEntry> {
     section.optional::<String>("name");
     let status = section.required::<Choice<PublisherStatus>>("status");
     let contract_signed = section.optional("contract_signed").unwrap_or(false);
-    let place = place(&section, "publishers");
+    let place = Place::of(&section, "publishers");
     section.finish();
-    let rules = PublisherRules { status: status?.0, contract_signed };
+    let status = status.map_or(PublisherStatus::Pending, |status| status.0);
+    let rules = PublisherRules { status, contract_signed };
     Some(PublisherEntry { place, id: PublisherId(id?.0 as u32), rules })
 }
 
@@ -190,7 +209,7 @@ pub fn link(section: Section<'_>) -> Option<LinkEntry> {
     if let Some(message) = code.as_deref().and_then(code_violation) {
         section.violation("code", message);
     }
-    let place = place(&section, "links");
+    let place = Place::of(&section, "links");
     section.finish();
     Some(LinkEntry {
         place,
@@ -209,7 +228,7 @@ pub fn coupon(section: Section<'_>) -> Option<CouponEntry> {
     if code.as_deref().is_some_and(|code| code.trim().is_empty() || code.len() > 255) {
         section.violation("code", "empty or over 255 bytes, 1-255 bytes are allowed");
     }
-    let place = place(&section, "coupons");
+    let place = Place::of(&section, "coupons");
     section.finish();
     Some(CouponEntry {
         place,

@@ -1,62 +1,157 @@
 //! Links by the million: NDJSON, one object a line, the fields of a link (contract P19).
+//!
+//! The file is cut into blocks at line ends. Blocks are parsed and judged by a few threads and put into the table in
+//! order by one, so that of a code that stands twice the second line is named.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::Path;
+use std::thread;
 
 use serde::Deserialize;
 
-use super::build::Builder;
+use super::build::Linkable;
 use super::entries::code_violation;
+use super::links::{Link, Links, Records};
 use super::{OfferId, PublisherId};
-use crate::toml_reader::{MOST_VIOLATIONS, Violation};
+use crate::toml_reader::{MOST_VIOLATIONS, Violation, Violations};
 
 /// A line holds a code, two numbers and a URL of at most 2,048 bytes, percent-encoded or escaped.
-const LONGEST_LINE: u64 = 64 * 1024;
+const LONGEST_LINE: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 4 << 20;
+/// More would wait for the one that fills the table.
+const MOST_THREADS: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
     #[serde(borrow)]
     code: Cow<'a, str>,
-    offer_id: u32,
-    publisher_id: u32,
+    offer_id: u64,
+    publisher_id: u64,
     #[serde(borrow, default)]
     url: Option<Cow<'a, str>>,
 }
 
-/// Adds every link of the file; violations name file and line. Stops listing at the hundredth.
-pub fn read(file: &Path, builder: &mut Builder<'_>) -> std::io::Result<()> {
-    let mut lines = BufReader::with_capacity(1 << 20, File::open(file)?);
-    let mut bytes = Vec::new();
-    for number in 1.. {
-        bytes.clear();
-        let read = std::io::Read::take(&mut lines, LONGEST_LINE).read_until(b'\n', &mut bytes)?;
-        if read == 0 {
-            break;
+/// Adds every link of the file; violations name file and line. Stops at the hundredth.
+pub fn read(
+    path: &Path,
+    file: File,
+    linkable: Linkable<'_>,
+    links: &mut Links,
+    violations: &RefCell<Violations>,
+) -> io::Result<()> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let mut blocks = Blocks { file, carry: Vec::new(), ended: false };
+    let mut line = 0;
+    loop {
+        let round = blocks.next(threads)?;
+        if round.is_empty() || violations.borrow().is_full() {
+            return Ok(());
         }
-        if bytes.trim_ascii().is_empty() {
+        for parsed in parse_all(&round, linkable) {
+            let add = |(number, (key, message)): (usize, Wrong)| {
+                let violation = Violation { file: path.to_owned(), line: line + number, key: key.to_owned(), message };
+                violations.borrow_mut().add(violation);
+            };
+            parsed.wrong.into_iter().for_each(add);
+            for record in parsed.records.iter() {
+                if let Err(error) = links.add_record(&record) {
+                    add((record.line, ("code", format!("{:?}: {error}, once is allowed", record.code()))));
+                }
+            }
+            line += parsed.lines;
+        }
+    }
+}
+
+/// The key and the message.
+type Wrong = (&'static str, String);
+
+/// A block's links; lines count from 1 within it.
+#[derive(Default)]
+struct Parsed {
+    records: Records,
+    wrong: Vec<(usize, Wrong)>,
+    lines: usize,
+}
+
+fn parse_all(round: &[Vec<u8>], linkable: Linkable<'_>) -> Vec<Parsed> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = round.iter().map(|block| scope.spawn(move || parse(block, linkable))).collect();
+        let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        joined.map(|parsed| parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+fn parse(block: &[u8], linkable: Linkable<'_>) -> Parsed {
+    let mut parsed = Parsed::default();
+    for line in block.split_inclusive(|byte| *byte == b'\n') {
+        parsed.lines += 1;
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        if let Err((key, message)) = add(&bytes, builder) {
-            let violation = Violation { file: file.to_owned(), line: number, key: key.to_owned(), message };
-            builder.violations().borrow_mut().add(violation);
-            if builder.violations().borrow().listed.len() >= MOST_VIOLATIONS {
+        if let Err(wrong) = parse_line(line, parsed.lines, linkable, &mut parsed.records) {
+            parsed.wrong.push((parsed.lines, wrong));
+            if parsed.wrong.len() == MOST_VIOLATIONS {
                 break;
             }
         }
     }
-    Ok(())
+    parsed
 }
 
-fn add(bytes: &[u8], builder: &mut Builder<'_>) -> Result<(), (&'static str, String)> {
-    if bytes.len() as u64 == LONGEST_LINE {
+fn parse_line(bytes: &[u8], number: usize, linkable: Linkable<'_>, records: &mut Records) -> Result<(), Wrong> {
+    if bytes.len() > LONGEST_LINE {
         return Err(("", format!("over {LONGEST_LINE} bytes, shorter lines are allowed")));
     }
-    let line: Line<'_> = serde_json::from_slice(bytes).map_err(|error| ("", format!("not a link: {error}")))?;
+    let line: Line<'_> = serde_json::from_slice(bytes).map_err(|error| ("", not_a_link(&error)))?;
     if let Some(message) = code_violation(&line.code) {
         return Err(("code", message));
     }
-    builder.add_link(&line.code, OfferId(line.offer_id), PublisherId(line.publisher_id), line.url.as_deref())
+    let id = |key: &'static str, number: u64| match u32::try_from(number) {
+        Ok(id) if id > 0 => Ok(id),
+        _ => Err((key, format!("{number}, a whole number from 1 to {} is allowed", u32::MAX))),
+    };
+    let offer_id = OfferId(id("offer_id", line.offer_id)?);
+    let publisher_id = PublisherId(id("publisher_id", line.publisher_id)?);
+    let url = linkable.judge(offer_id, publisher_id, line.url.as_deref())?;
+    let link = Link { code: &line.code, offer_id, publisher_id, url: url.as_deref() };
+    records.push(link, number).map_err(|error| ("code", error.to_string()))
+}
+
+/// Without serde's own line, which is always the first.
+fn not_a_link(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("not a link: {what}; allowed is {{\"code\":\"x\",\"offer_id\":1,\"publisher_id\":1,\"url\":\"https://…\"}}")
+}
+
+struct Blocks {
+    file: File,
+    /// The beginning of a line whose end is in the next block.
+    carry: Vec<u8>,
+    ended: bool,
+}
+
+impl Blocks {
+    /// Up to `count` blocks of whole lines; none at the end of the file.
+    fn next(&mut self, count: usize) -> io::Result<Vec<Vec<u8>>> {
+        let mut round = Vec::with_capacity(count);
+        while round.len() < count && !self.ended {
+            let mut block = std::mem::take(&mut self.carry);
+            let read = (&mut self.file).take(BLOCK_BYTES as u64).read_to_end(&mut block)?;
+            match memchr::memrchr(b'\n', &block) {
+                Some(at) if read > 0 => self.carry = block.split_off(at + 1),
+                // The end, or one line as long as a block, behind which nothing can be made out.
+                _ => self.ended = true,
+            }
+            if !block.is_empty() {
+                round.push(block);
+            }
+        }
+        Ok(round)
+    }
 }

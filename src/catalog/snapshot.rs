@@ -71,6 +71,17 @@ impl Snapshot {
         Snapshot { rulebook: Arc::new(rulebook), hash, merchants, offers, links }
     }
 
+    /// How much there is of each kind.
+    pub fn counts(&self) -> [(&'static str, usize); 5] {
+        [
+            ("merchants", self.merchants.len()),
+            ("offers", self.offers.len()),
+            ("publishers", self.rulebook.publishers.len()),
+            ("links", self.links.len()),
+            ("coupons", self.rulebook.coupons.values().map(BTreeMap::len).sum()),
+        ]
+    }
+
     /// A dedicated link by its exact code.
     pub fn link(&self, code: &[u8]) -> Option<Link<'_>> {
         self.links.find(code)

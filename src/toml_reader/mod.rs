@@ -147,6 +147,12 @@ impl<'a> Section<'a> {
         self.line
     }
 
+    /// Every key with the line of its value, for what is found wrong after the table is gone.
+    pub fn lines(&self) -> Vec<(String, usize)> {
+        let line = |value: &Spanned<DeValue<'_>>| self.source.line_of(value.span().start);
+        self.table.iter().map(|(key, value)| (key.get_ref().to_string(), line(value))).collect()
+    }
+
     pub fn file(&self) -> &Path {
         &self.source.file
     }
