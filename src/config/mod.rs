@@ -3,6 +3,7 @@
 
 mod environment;
 mod keys;
+mod plan;
 mod render;
 mod values;
 
@@ -11,6 +12,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 pub use keys::{IpPrivacy, Keys, VisitorPrivacy};
+pub use plan::plan;
 pub use render::render;
 pub use values::TimeZone;
 
