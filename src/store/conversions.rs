@@ -61,6 +61,25 @@ pub struct ConversionRow {
     pub booked: TimeMs,
 }
 
+impl NewConversion<'_> {
+    /// As it reads back under its number.
+    pub fn row(&self, id: RowId) -> ConversionRow {
+        ConversionRow {
+            id,
+            report: self.report.clone(),
+            spool: self.spool,
+            seq: self.seq,
+            own_click: self.own_click,
+            touches: self.touches.to_vec(),
+            status: self.status,
+            catalog: self.catalog.to_owned(),
+            settings: self.settings,
+            revision: 0,
+            booked: self.report.received_at_ms,
+        }
+    }
+}
+
 impl StatusFact {
     /// Whether this one was received later than `other`: a total order, so that the order of arrival does not matter.
     pub fn is_later_than(&self, other: &StatusFact) -> bool {
@@ -186,21 +205,19 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// The conversions for which a click of this visitor at `clicked_at` is a fact, if they were reported within
-    /// `reach_ms` of it; the latest first, at most `limit`.
-    pub fn conversions_after_click(
+    /// The visitor's conversions that are open to clicks up to a time from `from` to `to`; the latest first, at most
+    /// `limit`.
+    pub fn conversions_open_between(
         &self,
         visitor: VisitorKey,
-        clicked_at: TimeMs,
-        reach_ms: i64,
+        from: TimeMs,
+        to: TimeMs,
         limit: usize,
     ) -> Result<Vec<RowId>, StoreError> {
         let sql = "SELECT conversion FROM visitors WHERE visitor = ?1 AND until_ms BETWEEN ?2 AND ?3
              ORDER BY until_ms DESC, conversion DESC LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let to = clicked_at.0.saturating_add(reach_ms);
-        let rows =
-            statement.query_map(params![bits(visitor.0), clicked_at.0, to, limit], |row| Ok(RowId(row.get(0)?)))?;
+        let rows = statement.query_map(params![bits(visitor.0), from.0, to.0, limit], |row| Ok(RowId(row.get(0)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -91,6 +91,23 @@ impl Batch<'_> {
     }
 }
 
+impl Batch<'_> {
+    /// The same decision by more facts: only its explanation differs.
+    pub fn reword_decision(
+        &self,
+        id: RowId,
+        revision: u32,
+        facts: &StoredFacts,
+        decision: &Decision,
+    ) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE decisions SET facts = ?3, decision = ?4 WHERE conversion = ?1 AND revision = ?2",
+            params![id.0, revision, write_json("facts", facts)?, write_json("decision", decision)?],
+        )?;
+        Ok(())
+    }
+}
+
 impl View<'_> {
     pub fn latest_decision(&self, id: RowId) -> Result<Option<DecisionRow>, StoreError> {
         let sql =

@@ -95,6 +95,12 @@ impl View<'_> {
         Ok(refunds)
     }
 
+    /// How many refunds a conversion has, counted up to `most`.
+    pub fn refund_count(&self, conversion_id: &str, most: usize) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM refunds WHERE conversion_id = ?1 LIMIT ?2)";
+        Ok(self.connection.prepare_cached(sql)?.query_row(params![conversion_id, most], |row| row.get(0))?)
+    }
+
     pub fn refunds_waiting(&self) -> Result<u64, StoreError> {
         Ok(self.connection.query_row("SELECT count(*) FROM refunds WHERE waiting = 1", [], |row| row.get(0))?)
     }

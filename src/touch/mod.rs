@@ -16,7 +16,7 @@ use filter::Filter;
 const PERIOD_TOUCHES: u64 = 1_000_000;
 
 /// Clicks of one visitor that a decision looks at, the latest of them. A person does not come near it.
-pub const MAX_TOUCHES: usize = 4_096;
+pub const MAX_TOUCHES: usize = 1_024;
 
 /// A click as it is put in. Labels are cut already.
 #[derive(Clone, Copy, Debug)]

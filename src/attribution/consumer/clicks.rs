@@ -1,10 +1,11 @@
 //! Applies clicks in bulk: touches, rollups, double clicks; and late ones to the conversions they concern.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::judge::Judge;
-use crate::click::{ClickId, Verdict};
+use crate::attribution::Touch;
+use crate::click::{ClickId, Verdict, VisitorKey};
 use crate::dedupe::Billable;
 use crate::event::Click;
 use crate::rollup::{ClickKey, Counts, Scope, cut, quarter};
@@ -17,7 +18,7 @@ use crate::touch::Touched;
 pub struct ClickBatch<'c> {
     rows: HashMap<Rc<ClickKey>, Counts>,
     touched: Vec<Touched<'c>>,
-    late: Vec<ClickId>,
+    late: BTreeMap<VisitorKey, Vec<Touch>>,
 }
 
 impl<'c> ClickBatch<'c> {
@@ -44,11 +45,12 @@ impl<'c> ClickBatch<'c> {
         rows.sort_unstable_by_key(|(key, _)| *key);
         batch.add_clicks(rows.into_iter())?;
         judge.memory.touches.add(batch, &self.touched, now)?;
-        for click_id in self.late {
-            match batch.attempt(|batch| judge.late_click(batch, click_id)) {
+        for (visitor, clicks) in self.late {
+            match batch.attempt(|batch| judge.late_clicks(batch, &clicks)) {
                 Err(error) if error.is_about_the_record() => {
                     judge.metrics.unread_conversions.add(1);
-                    tracing::error!(%click_id, %error, "a late click could not be applied to its visitor's conversions");
+                    let visitor = format!("{:016x}", visitor.0);
+                    tracing::error!(visitor, %error, "late clicks could not be applied to their visitor's conversions");
                 }
                 Err(super::judge::NotApplied::Store(error)) => return Err(error),
                 _ => {}
@@ -71,7 +73,7 @@ impl<'c> ClickBatch<'c> {
         let clicked_at = click_id.clicked_at();
         judge.memory.horizon.click = judge.memory.horizon.click.max(clicked_at);
         if judge.memory.watched.may_concern(click_id.visitor_key(), clicked_at) {
-            self.late.push(click_id);
+            self.late.entry(click_id.visitor_key()).or_default().push(Touch(click_id));
         }
         Some(click_id)
     }

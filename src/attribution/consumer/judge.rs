@@ -3,18 +3,20 @@
 
 use super::memory::{Memory, Terms};
 use super::metrics::AttributionMetrics;
-use crate::attribution::{Decision, Facts, Outcome, OwnClick, Reason, Settings, Touch, decide};
+use crate::attribution::{Outcome, OwnClick, Reason, Settings, Touch};
 use crate::click::{ClickId, Keys, Verdict, VisitorId, VisitorKey};
 use crate::event::{Conversion, Refund};
-use crate::ledger::{self, Balances, NotPosted, Occasion};
+use crate::ledger::NotPosted;
 use crate::spool::SpoolId;
-use crate::store::{
-    Batch, ConversionRow, NewConversion, RefundInsert, RowId, ShareRow, StatusFact, StoreError, StoredFacts,
-};
+use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError};
 use crate::time::{DAY_MS, TimeMs};
+use crate::touch::MAX_TOUCHES;
 
 /// Conversions of one visitor that a late click has decided again. A person does not come near it.
 const MAX_DECIDED_AGAIN: usize = 64;
+
+/// Refunds of one order: as many as it may have items. Each is decided with all before it.
+const MAX_REFUNDS: usize = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotApplied {
@@ -24,6 +26,8 @@ pub enum NotApplied {
     Posting(#[from] NotPosted),
     #[error("the decision panicked")]
     Panicked,
+    #[error("its order has {MAX_REFUNDS} refunds already")]
+    TooManyRefunds,
 }
 
 impl NotApplied {
@@ -31,7 +35,7 @@ impl NotApplied {
     pub fn is_about_the_record(&self) -> bool {
         match self {
             NotApplied::Store(error) => error.is_about_the_record(),
-            NotApplied::Posting(_) | NotApplied::Panicked => true,
+            NotApplied::Posting(_) | NotApplied::Panicked | NotApplied::TooManyRefunds => true,
         }
     }
 }
@@ -66,6 +70,9 @@ impl Judge<'_> {
 
     pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, at: (SpoolId, u64)) -> Result<(), NotApplied> {
         let known = batch.view().conversion(&refund.conversion_id)?;
+        if batch.view().refund_count(&refund.conversion_id, MAX_REFUNDS)? >= MAX_REFUNDS {
+            return Err(NotApplied::TooManyRefunds);
+        }
         match batch.add_refund(refund, known.is_none())? {
             RefundInsert::Exact => Ok(()),
             RefundInsert::Conflict => Ok(batch.add_refund_conflict(at.0, at.1, refund)?),
@@ -79,28 +86,38 @@ impl Judge<'_> {
         }
     }
 
-    /// A click that came after decisions of its visitor's conversions. Those it is a fact of are decided again.
-    pub fn late_click(&mut self, batch: &Batch<'_>, click_id: ClickId) -> Result<(), NotApplied> {
-        let visitor = click_id.visitor_key();
+    /// Clicks of one visitor that came after decisions of their conversions. Those that the clicks are facts of are
+    /// decided again, once for all of the clicks.
+    pub fn late_clicks(&mut self, batch: &Batch<'_>, clicks: &[Touch]) -> Result<(), NotApplied> {
+        let (Some(first), Some(last)) = (clicks.iter().min(), clicks.iter().max()) else { return Ok(()) };
         let reach_ms = self.terms.kept_ms(self.settings.max_report_delay_days) + self.settings.clock_skew_ms + DAY_MS;
-        let view = batch.view();
-        let found = view.conversions_after_click(visitor, click_id.clicked_at(), reach_ms, MAX_DECIDED_AGAIN + 1)?;
+        let (from, to) = (first.clicked_at(), last.clicked_at() + reach_ms);
+        let found = batch.view().conversions_open_between(first.0.visitor_key(), from, to, MAX_DECIDED_AGAIN + 1)?;
         if found.len() > MAX_DECIDED_AGAIN {
             self.metrics.unread_conversions.add(1);
         }
         for id in found.into_iter().take(MAX_DECIDED_AGAIN) {
-            let Some(mut row) = batch.view().conversion_row(id)? else { continue };
-            let terms = self.memory.terms(batch.view(), &row.catalog)?;
-            let span = Span::of(&row.report, &terms, row.settings);
-            if !span.contains(click_id.clicked_at()) || row.touches.contains(&Touch(click_id)) {
-                continue;
+            if let Some(row) = batch.view().conversion_row(id)? {
+                self.add_clicks(batch, row, clicks)?;
             }
-            row.touches = sorted(row.touches.iter().copied().chain([Touch(click_id)]).collect());
-            batch.record_touches(id, &row.touches)?;
-            self.metrics.late_clicks.add(1);
-            self.decide_again(batch, &row, click_id.clicked_at())?;
         }
         Ok(())
+    }
+
+    fn add_clicks(&mut self, batch: &Batch<'_>, mut row: ConversionRow, clicks: &[Touch]) -> Result<(), NotApplied> {
+        let terms = self.memory.terms(batch.view(), &row.catalog)?;
+        let span = Span::of(&row.report, &terms, row.settings);
+        let new = |click: &&Touch| span.contains(click.clicked_at()) && !row.touches.contains(click);
+        let mut new: Vec<Touch> = clicks.iter().filter(new).copied().collect();
+        if row.touches.len() + new.len() > MAX_TOUCHES {
+            self.metrics.cut_lookups.add(1);
+            new.truncate(MAX_TOUCHES.saturating_sub(row.touches.len()));
+        }
+        let Some(latest) = new.iter().max().copied() else { return Ok(()) };
+        self.metrics.late_clicks.add(new.len() as u64);
+        row.touches = sorted(row.touches.into_iter().chain(new).collect());
+        batch.record_touches(row.id, &row.touches)?;
+        self.decide_again(batch, &row, latest.clicked_at())
     }
 
     fn first_report(
@@ -120,8 +137,7 @@ impl Judge<'_> {
         let new = NewConversion { report, spool, seq, own_click, touches: &touches, status, catalog, settings };
         let id = batch.add_conversion(&new)?;
         self.watch(batch, &visitors, span, id)?;
-        let row = batch.view().conversion_row(id)?.ok_or_else(|| not_there("conversion"))?;
-        self.decide_again(batch, &row, report.received_at_ms)
+        self.decide_again(batch, &new.row(id), report.received_at_ms)
     }
 
     /// The same report again: nothing, but that the earliest received stands, and that the merchant's latest status
@@ -196,103 +212,10 @@ impl Judge<'_> {
         }
         Ok(sorted(touches))
     }
-
-    /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
-    fn decide_again(&mut self, batch: &Batch<'_>, row: &ConversionRow, at: TimeMs) -> Result<(), NotApplied> {
-        let facts = Facts {
-            report: row.report.clone(),
-            own_click: row.own_click,
-            touches: row.touches.clone(),
-            refunds: batch.view().refunds(&row.report.conversion_id)?,
-            merchant_status: row.status.map(|fact| fact.status),
-            late_click_ignored: false,
-        };
-        let terms = if *row.catalog == *self.terms.hash {
-            self.terms.clone()
-        } else {
-            self.memory.terms(batch.view(), &row.catalog)?
-        };
-        let decided = || decide(&facts, &terms.rulebook, &row.settings);
-        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
-        let decision =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)?;
-        let stored = StoredFacts::of(&facts);
-        let before = batch.view().latest_decision(row.id)?;
-        if before.as_ref().is_some_and(|before| before.facts == stored && before.decision == decision) {
-            return Ok(());
-        }
-        let at = at.max(row.booked);
-        batch.add_decision(row.id, row.revision + 1, &stored, &decision, at)?;
-        post(batch, row, &decision, at)?;
-        let rows = self.share_rows(batch, row, &decision)?;
-        batch.replace_shares(row.id, &rows)?;
-        let same = before.is_some_and(|before| {
-            (before.decision.outcome, before.decision.reason) == (decision.outcome, decision.reason)
-        });
-        if !same {
-            self.metrics.count_outcome(decision.outcome, decision.reason);
-        }
-        Ok(())
-    }
-
-    /// The decision as reports group it.
-    fn share_rows(
-        &self,
-        batch: &Batch<'_>,
-        row: &ConversionRow,
-        decision: &Decision,
-    ) -> Result<Vec<ShareRow>, StoreError> {
-        let report = &row.report;
-        let whole = ShareRow {
-            conversion: row.id,
-            occurred: report.occurred_at_ms,
-            merchant_id: report.merchant_id,
-            offer_id: decision.offer_id,
-            publisher_id: None,
-            link: None,
-            source: None,
-            sub1: None,
-            kind: report.kind.clone(),
-            coupon_code: report
-                .coupon_code
-                .as_deref()
-                .map(str::trim)
-                .filter(|code| !code.is_empty())
-                .map(str::to_owned),
-            currency: report.currency,
-            amount: decision.kept_amount,
-            commission: 0,
-            reversed: 0,
-        };
-        if decision.shares.is_empty() {
-            return Ok(vec![whole]);
-        }
-        let before = if row.revision == 0 { Vec::new() } else { batch.view().shares(row.id)? };
-        let mut rows = Vec::with_capacity(decision.shares.len());
-        for share in &decision.shares {
-            let found = match share.click_id {
-                Some(click_id) => self.memory.touches.labels(batch.view(), click_id)?,
-                None => None,
-            };
-            let mut line = ShareRow {
-                publisher_id: Some(share.publisher_id),
-                commission: share.commission,
-                reversed: share.reversed,
-                ..whole.clone()
-            };
-            if let Some(labels) = found {
-                (line.link, line.source, line.sub1) = (labels.link, labels.source, labels.sub1);
-            } else if let Some(old) = before.iter().find(|old| old.publisher_id == line.publisher_id) {
-                // The touch is dropped by now; its labels are not.
-                (line.link, line.source, line.sub1) = (old.link.clone(), old.source.clone(), old.sub1.clone());
-            }
-            rows.push(line);
-        }
-        Ok(rows)
-    }
 }
 
-/// From when to when a visitor's click is a fact of a conversion.
+/// From when to when a visitor's click is a fact of a conversion. A report of whole seconds may mean the last millisecond
+/// of its second (contract M10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     since: TimeMs,
@@ -306,7 +229,7 @@ impl Span {
     fn of(report: &Conversion, terms: &Terms, settings: Settings) -> Span {
         let (occurred, received) = (report.occurred_at_ms.0, report.received_at_ms.0);
         let late = received.saturating_sub(occurred) > i64::from(settings.max_report_delay_days) * DAY_MS;
-        let until = received.max(occurred.saturating_add(settings.clock_skew_ms));
+        let until = received.max(occurred.saturating_add(settings.clock_skew_ms + 999));
         Span {
             since: TimeMs(received.saturating_sub(terms.kept_ms(settings.max_report_delay_days))),
             until: (!late).then_some(TimeMs(until)),
@@ -334,22 +257,4 @@ fn own_click(report: &Conversion, keys: &Keys) -> OwnClick {
             Verdict::Malformed | Verdict::WrongTag | Verdict::UnknownKey => OwnClick::Invalid,
         },
     }
-}
-
-/// The books get the difference between the decision and what is posted.
-fn post(batch: &Batch<'_>, row: &ConversionRow, decision: &Decision, at: TimeMs) -> Result<(), NotApplied> {
-    let entries = if row.revision == 0 { Vec::new() } else { batch.view().entries(row.id)? };
-    let occasion = Occasion {
-        conversion_id: &row.report.conversion_id,
-        revision: entries.last().map_or(0, |entry| entry.revision) + 1,
-        merchant_id: row.report.merchant_id,
-        currency: row.report.currency,
-        at,
-    };
-    let entries = ledger::post(&occasion, &Balances::of(&entries), decision)?;
-    Ok(batch.add_entries(row.id, &entries)?)
-}
-
-fn not_there(what: &'static str) -> StoreError {
-    StoreError::Unreadable { what, why: "not there".into() }
 }

@@ -10,6 +10,7 @@ mod judge;
 mod lanes;
 mod memory;
 mod metrics;
+mod record;
 mod run;
 pub mod source;
 mod watched;

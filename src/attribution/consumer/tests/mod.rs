@@ -1,3 +1,4 @@
 mod exactly_once;
 mod facts;
+mod figures;
 pub mod world;

@@ -1,0 +1,136 @@
+//! Decides a conversion by all of its facts, and writes down what changed: decision, books, and what reports show.
+
+use super::judge::{Judge, NotApplied};
+use crate::attribution::{Decision, Facts, decide};
+use crate::ledger::{self, Balances, Occasion};
+use crate::store::{Batch, ConversionRow, ShareRow, StoreError, StoredFacts};
+use crate::time::TimeMs;
+
+impl Judge<'_> {
+    /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
+    pub fn decide_again(&mut self, batch: &Batch<'_>, row: &ConversionRow, at: TimeMs) -> Result<(), NotApplied> {
+        let facts = Facts {
+            report: row.report.clone(),
+            own_click: row.own_click,
+            touches: row.touches.clone(),
+            refunds: batch.view().refunds(&row.report.conversion_id)?,
+            merchant_status: row.status.map(|fact| fact.status),
+            late_click_ignored: false,
+        };
+        let terms = if *row.catalog == *self.terms.hash {
+            self.terms.clone()
+        } else {
+            self.memory.terms(batch.view(), &row.catalog)?
+        };
+        let decided = || decide(&facts, &terms.rulebook, &row.settings);
+        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
+        let decision =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)?;
+        self.record(batch, row, &StoredFacts::of(&facts), &decision, at.max(row.booked))
+    }
+
+    /// A decision that differs in more than its words is a new revision and moves the books.
+    fn record(
+        &mut self,
+        batch: &Batch<'_>,
+        row: &ConversionRow,
+        facts: &StoredFacts,
+        decision: &Decision,
+        at: TimeMs,
+    ) -> Result<(), NotApplied> {
+        let before = batch.view().latest_decision(row.id)?;
+        match &before {
+            Some(before) if before.facts == *facts && before.decision == *decision => return Ok(()),
+            Some(before) if without_words(&before.decision) == without_words(decision) => {
+                batch.reword_decision(row.id, before.revision, facts, decision)?;
+            }
+            _ => {
+                batch.add_decision(row.id, row.revision + 1, facts, decision, at)?;
+                self.post(batch, row, decision, at)?;
+            }
+        }
+        let rows = self.share_rows(batch, row, decision)?;
+        batch.replace_shares(row.id, &rows)?;
+        let verdict = |decision: &Decision| (decision.outcome, decision.reason);
+        if before.is_none_or(|before| verdict(&before.decision) != verdict(decision)) {
+            self.metrics.count_outcome(decision.outcome, decision.reason);
+        }
+        Ok(())
+    }
+
+    /// The books get the difference between the decision and what is posted.
+    fn post(&self, batch: &Batch<'_>, row: &ConversionRow, decision: &Decision, at: TimeMs) -> Result<(), NotApplied> {
+        let entries = if row.revision == 0 { Vec::new() } else { batch.view().entries(row.id)? };
+        let occasion = Occasion {
+            conversion_id: &row.report.conversion_id,
+            revision: entries.last().map_or(0, |entry| entry.revision) + 1,
+            merchant_id: row.report.merchant_id,
+            currency: row.report.currency,
+            at,
+        };
+        let entries = ledger::post(&occasion, &Balances::of(&entries), decision)?;
+        self.metrics.imbalance.add(entries.iter().map(|entry| entry.amount).sum());
+        Ok(batch.add_entries(row.id, &entries)?)
+    }
+
+    /// The decision as reports group it.
+    fn share_rows(
+        &self,
+        batch: &Batch<'_>,
+        row: &ConversionRow,
+        decision: &Decision,
+    ) -> Result<Vec<ShareRow>, StoreError> {
+        let report = &row.report;
+        let whole = ShareRow {
+            conversion: row.id,
+            occurred: report.occurred_at_ms,
+            merchant_id: report.merchant_id,
+            offer_id: decision.offer_id,
+            publisher_id: None,
+            link: None,
+            source: None,
+            sub1: None,
+            kind: report.kind.clone(),
+            coupon_code: report
+                .coupon_code
+                .as_deref()
+                .map(str::trim)
+                .filter(|code| !code.is_empty())
+                .map(str::to_owned),
+            currency: report.currency,
+            amount: decision.kept_amount,
+            commission: 0,
+            reversed: 0,
+        };
+        if decision.shares.is_empty() {
+            return Ok(vec![whole]);
+        }
+        let before = if row.revision == 0 { Vec::new() } else { batch.view().shares(row.id)? };
+        let mut rows = Vec::with_capacity(decision.shares.len());
+        for share in &decision.shares {
+            let found = match share.click_id {
+                Some(click_id) => self.memory.touches.labels(batch.view(), click_id)?,
+                None => None,
+            };
+            let mut line = ShareRow {
+                publisher_id: Some(share.publisher_id),
+                commission: share.commission,
+                reversed: share.reversed,
+                ..whole.clone()
+            };
+            if let Some(labels) = found {
+                (line.link, line.source, line.sub1) = (labels.link, labels.source, labels.sub1);
+            } else if let Some(old) = before.iter().find(|old| old.publisher_id == line.publisher_id) {
+                // The touch is dropped by now; its labels are not.
+                (line.link, line.source, line.sub1) = (old.link.clone(), old.source.clone(), old.sub1.clone());
+            }
+            rows.push(line);
+        }
+        Ok(rows)
+    }
+}
+
+/// What is decided, without how it is explained.
+fn without_words(decision: &Decision) -> Decision {
+    Decision { explanation: Vec::new(), ..decision.clone() }
+}
