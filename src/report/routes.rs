@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -76,13 +77,13 @@ pub fn routes(reports: Arc<Reports>) -> OpenApiRouter {
 )]
 async fn get_conversion(
     State(reports): State<Arc<Reports>>,
-    Path(conversion_id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (caller, _) = reports.caller(&request)?;
     reports.metrics.lookups.add_shared(1);
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "there is no such conversion");
-    let id = reports.ids.verify(&conversion_id).ok_or_else(unknown)?;
+    let id = path.ok().and_then(|path| reports.ids.verify(&path)).ok_or_else(unknown)?;
     if own_merchant(caller).is_some_and(|own| own != id.merchant_id()) {
         return Err(unknown());
     }

@@ -22,6 +22,9 @@ pub struct Scope {
     pub publisher_id: PublisherId,
 }
 
+/// Source and sub1 of one row.
+pub type SourceAndSub = (Box<str>, Box<str>);
+
 #[derive(Debug, Default)]
 struct Seen {
     source: HashSet<Box<str>>,
@@ -45,7 +48,7 @@ impl Labels {
     }
 
     /// Takes in what the store has for a scope: pairs of source and sub1.
-    pub fn learn(&mut self, scope: Scope, stored: impl IntoIterator<Item = (Box<str>, Box<str>)>) {
+    pub fn learn(&mut self, scope: Scope, stored: impl IntoIterator<Item = SourceAndSub>) {
         if self.remembered > MAX_REMEMBERED {
             *self = Labels { folded: self.folded, ..Labels::default() };
         }

@@ -6,7 +6,7 @@
 
 mod labels;
 
-pub use labels::{Labels, MAX_LABELS, Scope};
+pub use labels::{Labels, MAX_LABELS, Scope, SourceAndSub};
 
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::time::TimeMs;

@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::{Batch, StoreError, View};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
-use crate::rollup::{ClickKey, Counts, Scope};
+use crate::rollup::{ClickKey, Counts, Scope, SourceAndSub};
 use crate::time::{HOUR_MS, TimeMs};
 
 /// A row as reports read it. An empty label is none.
@@ -50,7 +50,7 @@ impl Batch<'_> {
 
 impl View<'_> {
     /// Source and sub1 of all rows of a publisher's hour.
-    pub fn labels(&self, scope: Scope) -> Result<Vec<(Box<str>, Box<str>)>, StoreError> {
+    pub fn labels(&self, scope: Scope) -> Result<Vec<SourceAndSub>, StoreError> {
         let sql = "SELECT DISTINCT source, sub1 FROM click_rollups
              WHERE quarter_ms IN (?1, ?1 + 900000, ?1 + 1800000, ?1 + 2700000) AND publisher_id = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;

@@ -10,7 +10,6 @@ pub struct AttributionMetrics {
     pub clicks: Counter,
     pub conversions: Counter,
     pub refunds: Counter,
-    pub known_records: Counter,
     pub unverified_clicks: Counter,
     pub late_clicks: Counter,
     pub cut_lookups: Counter,
@@ -67,7 +66,7 @@ impl AttributionMetrics {
         self.write_counters(page);
         self.write_gauges(page);
         page.histogram(
-            "afflux_attribution_batch_seconds",
+            "afflux_store_batch_seconds",
             "How long a transaction of the store took, with its commit.",
             std::iter::once(&self.batch_seconds),
         );
@@ -88,7 +87,7 @@ impl AttributionMetrics {
             ("afflux_attribution_clicks_total", "Click events applied.", &self.clicks),
             ("afflux_attribution_conversions_total", "Conversion events applied.", &self.conversions),
             ("afflux_attribution_refunds_total", "Refund events applied.", &self.refunds),
-            ("afflux_attribution_batches_total", "Transactions of the store committed.", &self.batches),
+            ("afflux_store_batches_total", "Transactions of the store committed.", &self.batches),
             (
                 "afflux_attribution_unverified_clicks_total",
                 "Click events whose click ID does not verify: counted, but no touches.",
@@ -114,11 +113,7 @@ impl AttributionMetrics {
                 "Records lost by a disk and passed.",
                 &self.quarantined_records,
             ),
-            (
-                "afflux_attribution_store_errors_total",
-                "Transactions that failed; all is read again.",
-                &self.store_errors,
-            ),
+            ("afflux_store_errors_total", "Transactions that failed; all is read again.", &self.store_errors),
             ("afflux_attribution_source_errors_total", "Spools that could not be read.", &self.source_errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

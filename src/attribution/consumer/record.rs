@@ -1,10 +1,11 @@
 //! Decides a conversion by all of its facts, and writes down what changed: decision, books, and what reports show.
 
 use super::judge::{Judge, NotApplied};
-use crate::attribution::{Decision, Facts, decide};
+use crate::attribution::{Decision, Facts, Share, decide};
 use crate::ledger::{self, Balances, Occasion};
 use crate::store::{Batch, ConversionRow, ShareRow, StoreError, StoredFacts};
 use crate::time::TimeMs;
+use crate::touch::Labels;
 
 impl Judge<'_> {
     /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
@@ -73,60 +74,58 @@ impl Judge<'_> {
         Ok(batch.add_entries(row.id, &entries)?)
     }
 
-    /// The decision as reports group it.
+    /// The decision as reports group it: a row per share, or one without publisher.
     fn share_rows(
         &self,
         batch: &Batch<'_>,
         row: &ConversionRow,
         decision: &Decision,
     ) -> Result<Vec<ShareRow>, StoreError> {
-        let report = &row.report;
-        let whole = ShareRow {
-            conversion: row.id,
-            occurred: report.occurred_at_ms,
-            merchant_id: report.merchant_id,
-            offer_id: decision.offer_id,
-            publisher_id: None,
-            link: None,
-            source: None,
-            sub1: None,
-            kind: report.kind.clone(),
-            coupon_code: report
-                .coupon_code
-                .as_deref()
-                .map(str::trim)
-                .filter(|code| !code.is_empty())
-                .map(str::to_owned),
-            currency: report.currency,
-            amount: decision.kept_amount,
-            commission: 0,
-            reversed: 0,
-        };
+        let whole = without_publisher(row, decision);
         if decision.shares.is_empty() {
             return Ok(vec![whole]);
         }
         let before = if row.revision == 0 { Vec::new() } else { batch.view().shares(row.id)? };
-        let mut rows = Vec::with_capacity(decision.shares.len());
-        for share in &decision.shares {
-            let found = match share.click_id {
-                Some(click_id) => self.memory.touches.labels(batch.view(), click_id)?,
-                None => None,
-            };
-            let mut line = ShareRow {
-                publisher_id: Some(share.publisher_id),
-                commission: share.commission,
-                reversed: share.reversed,
-                ..whole.clone()
-            };
-            if let Some(labels) = found {
-                (line.link, line.source, line.sub1) = (labels.link, labels.source, labels.sub1);
-            } else if let Some(old) = before.iter().find(|old| old.publisher_id == line.publisher_id) {
-                // The touch is dropped by now; its labels are not.
-                (line.link, line.source, line.sub1) = (old.link.clone(), old.source.clone(), old.sub1.clone());
-            }
-            rows.push(line);
-        }
-        Ok(rows)
+        let line = |share: &Share| {
+            let Labels { link, source, sub1 } = self.labels(batch, share, &before)?;
+            let (commission, reversed) = (share.commission, share.reversed);
+            let publisher_id = Some(share.publisher_id);
+            Ok(ShareRow { publisher_id, link, source, sub1, commission, reversed, ..whole.clone() })
+        };
+        decision.shares.iter().map(line).collect()
+    }
+
+    /// Of the share's touch. When the index has dropped it, or does not have it yet: what stood there before.
+    fn labels(&self, batch: &Batch<'_>, share: &Share, before: &[ShareRow]) -> Result<Labels, StoreError> {
+        let found = match share.click_id {
+            Some(click_id) => self.memory.touches.labels(batch.view(), click_id)?,
+            None => None,
+        };
+        let known = || before.iter().find(|old| old.publisher_id == Some(share.publisher_id));
+        let kept =
+            || known().map(|old| Labels { link: old.link.clone(), source: old.source.clone(), sub1: old.sub1.clone() });
+        Ok(found.or_else(kept).unwrap_or_default())
+    }
+}
+
+fn without_publisher(row: &ConversionRow, decision: &Decision) -> ShareRow {
+    let report = &row.report;
+    let coupon_code = report.coupon_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
+    ShareRow {
+        conversion: row.id,
+        occurred: report.occurred_at_ms,
+        merchant_id: report.merchant_id,
+        offer_id: decision.offer_id,
+        publisher_id: None,
+        link: None,
+        source: None,
+        sub1: None,
+        kind: report.kind.clone(),
+        coupon_code: coupon_code.map(str::to_owned),
+        currency: report.currency,
+        amount: decision.kept_amount,
+        commission: 0,
+        reversed: 0,
     }
 }
 

@@ -118,7 +118,13 @@ async fn i40_a_right_id_is_pending_and_others_are_404() {
         drop(crate::store::Store::open(&api.world.path()).unwrap());
     }
     let forged = format!("{}A", &id[..id.len() - 1]);
-    for (token, id) in [("secret-1", forged.as_str()), ("secret-2", &id), ("secret-1", "x"), ("operator", "%2e%2e")] {
+    for (token, id) in [
+        ("secret-1", forged.as_str()),
+        ("secret-2", &id),
+        ("secret-1", "x"),
+        ("operator", "%2e%2e"),
+        ("operator", "%ff"),
+    ] {
         let (status, body) = api.ask_json(token, &format!("/v1/conversions/{id}")).await;
         assert_eq!((status, &body["status"]), (404, &json!(404)), "{token} {id}");
     }
