@@ -25,7 +25,6 @@ mod ordered {
     use super::io;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
 
     /// What the next operations meet.
     #[derive(Clone, Default)]
@@ -36,16 +35,11 @@ mod ordered {
         syncs_to_fail: AtomicU64,
         hang: Mutex<()>,
         disk_full: AtomicBool,
-        slow_ms: AtomicU64,
     }
 
     impl Faults {
         pub fn fail_syncs(&self, count: u64) {
             self.0.syncs_to_fail.store(count, SeqCst);
-        }
-
-        pub fn slow_syncs(&self, ms: u64) {
-            self.0.slow_ms.store(ms, SeqCst);
         }
 
         pub fn disk_full(&self, full: bool) {
@@ -59,7 +53,6 @@ mod ordered {
 
         pub fn before_sync(&self) -> io::Result<()> {
             drop(self.0.hang.lock());
-            std::thread::sleep(Duration::from_millis(self.0.slow_ms.load(SeqCst)));
             let failing = self.0.syncs_to_fail.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
             if failing.is_ok() { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
         }
