@@ -29,16 +29,20 @@ pub struct ShareRow {
 }
 
 impl Batch<'_> {
-    /// Puts `rows` in the place of what the conversion had.
-    pub fn replace_shares(&self, id: RowId, rows: &[ShareRow]) -> Result<(), StoreError> {
+    /// Before those of another decision take their place.
+    pub fn remove_shares(&self, id: RowId) -> Result<(), StoreError> {
         self.execute("DELETE FROM shares WHERE conversion = ?1", [id.0])?;
+        Ok(())
+    }
+
+    pub fn add_shares(&self, rows: &[ShareRow]) -> Result<(), StoreError> {
         for row in rows {
             self.execute(
                 "INSERT INTO shares (conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1,
                      type, coupon_code, currency, amount, commission, reversed)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 params![
-                    id.0,
+                    row.conversion.0,
                     row.occurred.0,
                     row.merchant_id.0,
                     row.offer_id.map(|id| id.0),

@@ -46,8 +46,8 @@ const MAX_BATCH_TIME: Duration = Duration::from_millis(200);
 /// How often a record is tried before it goes to the dead letters.
 const MAX_TRIES: u32 = 5;
 
-/// How often old tables of touches are looked for.
-const DROP_EVERY_MS: i64 = 60_000;
+/// How often old tables of touches are looked for, and gauges counted anew.
+const TIDY_EVERY_MS: i64 = 60_000;
 
 /// What decisions are made with.
 pub struct Rules {
@@ -64,7 +64,7 @@ pub struct Consumer<'p, S> {
     metrics: &'p AttributionMetrics,
     memory: Memory,
     terms: Terms,
-    dropped: TimeMs,
+    tidied: TimeMs,
 }
 
 impl<'p, S: Source> Consumer<'p, S> {
@@ -84,8 +84,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         let terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
-        let dropped = TimeMs(i64::MIN);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, dropped })
+        let tidied = TimeMs(i64::MIN);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
@@ -103,7 +103,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
-        self.drop_old_touches()?;
+        self.tidy()?;
         self.show(behind);
         Ok(applied)
     }
@@ -190,6 +190,8 @@ impl<'p, S: Source> Consumer<'p, S> {
             self.memory.marks.insert(mark.spool, *mark);
             self.source.applied(mark.spool, mark.next);
         }
+        let latest = steps[..count].iter().filter_map(|step| step.time).next_back();
+        latest.into_iter().for_each(|latest| self.metrics.lag_ms.set((now - latest).max(0)));
         self.metrics.batches.add(1);
         self.metrics.batch_seconds.record(began.elapsed());
         Ok((count, moves))
@@ -237,11 +239,11 @@ impl<'p, S: Source> Consumer<'p, S> {
         Ok(())
     }
 
-    /// Tables of touches that no report can reach any more, by the clocks of clicks and of this machine: a day more than
-    /// they are kept for, as conversions may lie unread a little longer than clicks.
-    fn drop_old_touches(&mut self) -> Result<(), StoreError> {
+    /// Drops the tables of touches that no report can reach any more, by the clocks of clicks and of this machine: a day
+    /// more than they are kept for, as conversions may lie unread a little longer than clicks.
+    fn tidy(&mut self) -> Result<(), StoreError> {
         let now = self.rules.clock.now();
-        if now.0 < self.dropped.0.saturating_add(DROP_EVERY_MS) {
+        if now.0 < self.tidied.0.saturating_add(TIDY_EVERY_MS) {
             return Ok(());
         }
         let kept_ms = self.terms.kept_ms(self.rules.settings.max_report_delay_days) + DAY_MS;
@@ -249,8 +251,9 @@ impl<'p, S: Source> Consumer<'p, S> {
         let batch = self.store.begin()?;
         self.memory.touches.drop_older(&batch, oldest)?;
         batch.commit()?;
-        self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(DROP_EVERY_MS)));
-        self.dropped = now;
+        self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
+        self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
+        self.tidied = now;
         Ok(())
     }
 

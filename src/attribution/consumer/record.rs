@@ -39,7 +39,7 @@ impl Judge<'_> {
         decision: &Decision,
         at: TimeMs,
     ) -> Result<(), NotApplied> {
-        let before = batch.view().latest_decision(row.id)?;
+        let before = if row.revision == 0 { None } else { batch.view().latest_decision(row.id)? };
         match &before {
             Some(before) if before.facts == *facts && before.decision == *decision => return Ok(()),
             Some(before) if without_words(&before.decision) == without_words(decision) => {
@@ -51,7 +51,10 @@ impl Judge<'_> {
             }
         }
         let rows = self.share_rows(batch, row, decision)?;
-        batch.replace_shares(row.id, &rows)?;
+        if before.is_some() {
+            batch.remove_shares(row.id)?;
+        }
+        batch.add_shares(&rows)?;
         let verdict = |decision: &Decision| (decision.outcome, decision.reason);
         if before.is_none_or(|before| verdict(&before.decision) != verdict(decision)) {
             self.metrics.count_outcome(decision.outcome, decision.reason);

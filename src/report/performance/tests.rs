@@ -65,9 +65,7 @@ fn filled(shares: &[ShareRow], clicks: &[(ClickKey, Counts)]) -> (tempfile::Temp
     let mut store = Store::open(&directory.path().join("s")).unwrap();
     let batch = store.begin().unwrap();
     batch.add_clicks(clicks.iter().map(|(key, counts)| (key, *counts))).unwrap();
-    let mut by_conversion: HashMap<RowId, Vec<ShareRow>> = HashMap::new();
-    shares.iter().for_each(|share| by_conversion.entry(share.conversion).or_default().push(share.clone()));
-    by_conversion.iter().for_each(|(id, rows)| batch.replace_shares(*id, rows).unwrap());
+    batch.add_shares(shares).unwrap();
     batch.commit().unwrap();
     (directory, store)
 }
