@@ -53,7 +53,10 @@ fn clean(inner: &Inner) -> io::Result<()> {
     let known = list(&inner.options.directory)?;
     let (mut used, mut old, mut empty) = (0, Vec::new(), Vec::new());
     for spool in &known {
-        let gone = segments_of(inner, spool, &mut used, &mut old)?;
+        let gone = match segments_of(inner, spool, &mut used, &mut old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            gone => gone?,
+        };
         if let (true, Some((_, sealed_at_ms))) = (gone, spool.position.sealed)
             && now_ms.saturating_sub(sealed_at_ms) > keep_ms
         {
@@ -65,19 +68,27 @@ fn clean(inner: &Inner) -> io::Result<()> {
     for segment in &old {
         let expired = now_ms.saturating_sub(segment.newest_ms) > keep_ms;
         if expired || used > limit {
-            std::fs::remove_file(&segment.path)?;
+            gone_already(std::fs::remove_file(&segment.path))?;
             inner.found.deleted.add_shared(1);
             used -= segment.bytes;
         }
     }
     for spool in empty {
         // Its mark in the store stays: an older copy restored here is recognised.
-        std::fs::remove_dir_all(&spool.directory)?;
+        gone_already(std::fs::remove_dir_all(&spool.directory))?;
     }
     inner.found.used_bytes.set(used as i64);
     inner.found.limit_bytes.set(limit as i64);
     inner.watch.set_over_limit(used > limit);
     Ok(())
+}
+
+/// Another process on the same directory may have been quicker.
+fn gone_already(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 /// Adds up a spool's segments and lists those that are consumed to their end. True when the spool is consumed whole.

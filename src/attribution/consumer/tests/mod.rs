@@ -1,4 +1,3 @@
 mod exactly_once;
 mod facts;
-mod figures;
 pub mod world;
