@@ -14,7 +14,8 @@ pub trait Clock: Send + Sync {
 /// The largest part of a second by which a second of ours may be longer or shorter: 1 %.
 const SLEW_NS_PER_S: i64 = 10_000_000;
 
-/// Times never go back: the anchor only ever moves by less than what has passed since its last move.
+/// A step towards the system's clock is at most 10 ms: who needs times that never go back holds on to its latest, as the
+/// edge does.
 pub struct WallClock {
     started: Instant,
     /// Nanoseconds since 1970 at `started`, corrected by slewing.

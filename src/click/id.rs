@@ -43,15 +43,15 @@ impl ClickId {
         random: u32,
     ) -> ClickId {
         let mut bytes = [0; CLICK_ID_BYTES];
-        bytes[0] = VERSION << 4 | keys.signing_number();
+        bytes[0] = VERSION << 4;
         bytes[1..7].copy_from_slice(&clicked_at.0.clamp(0, LATEST_MS).to_be_bytes()[2..]);
         bytes[7..11].copy_from_slice(&offer_id.0.to_be_bytes());
         bytes[11..15].copy_from_slice(&publisher_id.0.to_be_bytes());
         bytes[15..23].copy_from_slice(&visitor_key.0.to_be_bytes());
         bytes[23] = labels;
         bytes[24..28].copy_from_slice(&random.to_be_bytes());
-        let tag = keys.tag(keys.signing_number(), &bytes[..SIGNED_BYTES]);
-        bytes[28..].copy_from_slice(&tag.unwrap_or_default());
+        let tag = keys.sign(&mut bytes[..SIGNED_BYTES]);
+        bytes[SIGNED_BYTES..].copy_from_slice(&tag);
         ClickId(bytes)
     }
 

@@ -1,17 +1,27 @@
 //! `click.keys_file`: the secrets that sign click IDs and name visitors (contract E44).
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 
 const TAG_BYTES: usize = 8;
 const KEY_BYTES: usize = 32;
 
-/// Signing keys by number, and the visitor secret that never rotates.
+/// Signing keys by number, which may be replaced while they are used, and the visitor secret that never rotates.
 pub struct Keys {
-    signing: u8,
-    by_number: [Option<hmac::Key>; 16],
+    signing: ArcSwap<Signing>,
     visitor: [u8; KEY_BYTES],
 }
+
+/// Keys by number; `first` signs.
+struct Signing {
+    first: u8,
+    by_number: [Option<hmac::Key>; 16],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the visitor key changed: it never may, every visitor and every conversion would get another name")]
+pub struct VisitorKeyChanged;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
@@ -56,11 +66,18 @@ impl Keys {
             }
             signing.get_or_insert(number);
         }
-        Ok(Keys {
-            signing: signing.ok_or(KeysError::NoSigningKey)?,
-            by_number,
-            visitor: visitor.ok_or(KeysError::NoVisitorKey)?,
-        })
+        let signing = Signing { first: signing.ok_or(KeysError::NoSigningKey)?, by_number };
+        let visitor = visitor.ok_or(KeysError::NoVisitorKey)?;
+        Ok(Keys { signing: ArcSwap::from_pointee(signing), visitor })
+    }
+
+    /// Takes the signing keys of a file that was read again (contract P9).
+    pub fn replace(&self, other: Keys) -> Result<(), VisitorKeyChanged> {
+        if self.visitor != other.visitor {
+            return Err(VisitorKeyChanged);
+        }
+        self.signing.store(other.signing.into_inner());
+        Ok(())
     }
 
     /// The text of a new key file, from 64 random bytes.
@@ -73,19 +90,17 @@ impl Keys {
         )
     }
 
-    pub fn signing_number(&self) -> u8 {
-        self.signing
+    /// Writes the signing key's number into the low nibble of the first byte, and returns the tag over all of them.
+    pub(super) fn sign(&self, signed: &mut [u8]) -> [u8; TAG_BYTES] {
+        let signing = self.signing.load();
+        signed[0] = signed[0] & 0xf0 | signing.first;
+        // The first key is one of them.
+        signing.tag(signing.first, signed).unwrap_or_default()
     }
 
-    /// The cut HMAC-SHA256 under key `number`; `None` when that is not listed.
-    pub(super) fn tag(&self, number: u8, signed: &[u8]) -> Option<[u8; TAG_BYTES]> {
-        let key = self.by_number[usize::from(number & 15)].as_ref()?;
-        let tag = hmac::sign(key, signed);
-        tag.as_ref()[..TAG_BYTES].try_into().ok()
-    }
-
+    /// `None`: key `number` is not listed.
     pub(super) fn verify(&self, number: u8, signed: &[u8], tag: &[u8]) -> Option<bool> {
-        let expected = self.tag(number, signed)?;
+        let expected = self.signing.load().tag(number, signed)?;
         Some(subtle::ConstantTimeEq::ct_eq(&expected[..], tag).into())
     }
 
@@ -104,6 +119,15 @@ impl Keys {
     }
 }
 
+impl Signing {
+    /// The cut HMAC-SHA256 under key `number`; `None` when that is not listed.
+    fn tag(&self, number: u8, signed: &[u8]) -> Option<[u8; TAG_BYTES]> {
+        let key = self.by_number[usize::from(number & 15)].as_ref()?;
+        let tag = hmac::sign(key, signed);
+        tag.as_ref()[..TAG_BYTES].try_into().ok()
+    }
+}
+
 fn secret(hex: &str) -> Option<[u8; KEY_BYTES]> {
     let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
     bytes.try_into().ok()
@@ -111,7 +135,7 @@ fn secret(hex: &str) -> Option<[u8; KEY_BYTES]> {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Keys(signing {})", self.signing)
+        write!(out, "Keys(signing {})", self.signing.load().first)
     }
 }
 
@@ -122,9 +146,24 @@ mod tests {
     #[test]
     fn a_made_file_reads_back() {
         let keys = Keys::parse(&Keys::file_text(&[7; 64])).unwrap();
-        assert_eq!(keys.signing_number(), 0);
+        assert_eq!(format!("{keys:?}"), "Keys(signing 0)");
         assert_eq!(keys.visitor_siphash_key(), &[7; 16]);
         assert_ne!(keys.derive("a"), keys.derive("b"));
+    }
+
+    #[test]
+    fn p9_signing_keys_are_replaced_and_the_visitor_key_never() {
+        let hex = |byte: &str| byte.repeat(32);
+        let keys = Keys::parse(&format!("0:{}\nvisitor:{}", hex("11"), hex("33"))).unwrap();
+        let rotated = format!("1:{}\n0:{}\nvisitor:{}", hex("22"), hex("11"), hex("33"));
+        let mut signed = [0x10; 28];
+        let tag = keys.sign(&mut signed);
+        assert_eq!(keys.replace(Keys::parse(&rotated).unwrap()), Ok(()));
+        assert_eq!(keys.verify(0, &signed, &tag), Some(true));
+        keys.sign(&mut signed);
+        assert_eq!(signed[0], 0x11);
+        let other = Keys::parse(&rotated.replace(&hex("33"), &hex("44"))).unwrap();
+        assert_eq!(keys.replace(other), Err(VisitorKeyChanged));
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod keys;
 mod visitor;
 
 pub use id::{CLICK_ID_BYTES, CLICK_ID_CHARACTERS, ClickId, LABEL_BOT, LABEL_NON_NAVIGATION, LABEL_PREFETCH, Verdict};
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, VisitorKeyChanged};
 pub use visitor::{VisitorId, VisitorKey};

@@ -17,7 +17,7 @@ use super::house::House;
 use super::observed::{self, Observed};
 use super::signals::{Asked, Signals};
 use super::spool_source::SpoolSource;
-use super::{Exit, Failure, configured, edge_worker, logging};
+use super::{Exit, Failure, configured, edge_worker, keys, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::catalog::Current;
@@ -94,7 +94,10 @@ async fn until_asked_to_stop(house: &House, signals: &mut Signals) {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return,
-                Asked::Reload => reload(house).await,
+                Asked::Reload => {
+                    reload_keys(house);
+                    reload(house).await;
+                }
             },
             _ = clock_tick.tick() => house.clock.discipline(),
             _ = file_tick.tick(), if watch_ms > 0 => {
@@ -113,6 +116,16 @@ async fn reload(house: &House) {
         Ok(Ok(())) => tracing::info!(hash = %&house.catalog.handle().load().hash[..8], "catalog reloaded"),
         Ok(Err(error)) => tracing::error!("the catalog was not reloaded, the old one stays:\n{error}"),
         Err(error) => tracing::error!(%error, "the catalog was not reloaded, the old one stays"),
+    }
+}
+
+/// Made keys do not change; a configured file may have got a new first key.
+fn reload_keys(house: &House) {
+    let Some(path) = &house.config.click.keys_file else { return };
+    let read = keys::read(path).map_err(|failure| failure.message);
+    match read.and_then(|read| house.keys.replace(read).map_err(|error| error.to_string())) {
+        Ok(()) => tracing::info!("keys reloaded"),
+        Err(error) => tracing::error!("the keys were not reloaded, the old ones stay: {error}"),
     }
 }
 

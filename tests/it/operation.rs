@@ -101,6 +101,27 @@ fn p9_sighup_reloads_the_catalog_and_a_bad_one_is_refused() {
 }
 
 #[test]
+fn p9_sighup_reloads_the_keys_and_old_ids_stay_good() {
+    let home = tempfile::tempdir().unwrap();
+    let file = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| line.replace('*', &line[line.len() - 1..].repeat(63))).collect();
+        std::fs::write(home.path().join("click.keys"), lines.join("\n").replace(' ', "")).unwrap();
+    };
+    file(&["0:*1", "visitor:*3"]);
+    let start = Start { config: vec![("click", "keys_file = \"click.keys\"".into())], ..Start::default() };
+    let server = Server::start(home.path(), &start);
+    let first = server.edge().get("/phone", &[]).click_id();
+    file(&["7:*2", "0:*1", "visitor:*3"]);
+    server.signal("HUP");
+    let key_of_a_new_id = || {
+        let id = server.edge().get("/phone", &[]).click_id();
+        afflux::click::ClickId::decode(&id).unwrap().key_number()
+    };
+    wait_until(|| key_of_a_new_id() == 7);
+    assert!(server.run(&["click", &first]).status.success());
+}
+
+#[test]
 fn p7_sigterm_ends_with_0_and_the_listeners_are_closed() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &Start::default());
