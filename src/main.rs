@@ -24,7 +24,13 @@ struct ConfigFile {
 #[derive(Subcommand)]
 enum Command {
     /// Everything in one process, embedded storage, no server needed.
-    Serve(ConfigFile),
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Let a reload change terms that are in force or were.
+        #[arg(long)]
+        allow_changed_terms: bool,
+    },
     /// Parse config and catalog, print the plan, start nothing.
     Check {
         #[command(flatten)]
@@ -105,7 +111,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Serve(file) => role::serve(file.config.as_deref()),
+        Command::Serve { config, allow_changed_terms } => role::serve(config.config.as_deref(), allow_changed_terms),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),
         Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),

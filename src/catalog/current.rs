@@ -1,15 +1,16 @@
 //! The running catalog: read by everybody without a lock, replaced whole, watched for changes (contract P9, P21, P22).
 //!
-//! Who answers clicks keeps a [`Reader`]: looking at the running snapshot is one load and one comparison, and nothing
-//! shared is written. Everybody else loads from the handle. A snapshot may be a gigabyte, and giving that back to the
-//! kernel takes long: replaced ones are kept until nobody else holds them and are dropped here, never by a reader.
+//! Who answers clicks keeps an `arc_swap::Cache` of the handle: looking at the running snapshot is then one load and one
+//! comparison, and nothing shared is written. Everybody else loads from the handle. A snapshot may be a gigabyte, and
+//! giving that back to the kernel takes long: replaced ones are kept until nobody else holds them and are dropped here,
+//! never by a reader.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 
 use super::Snapshot;
 use super::changed_terms::{ChangedTerms, changed_terms};
@@ -31,16 +32,6 @@ pub struct Current {
     succeeded: Counter,
     failed: Counter,
     loaded_at_s: Gauge,
-}
-
-/// One thread's view of the running catalog.
-pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
-
-impl Reader {
-    /// The running snapshot. An idle thread should look now and then too: until it does, it holds a replaced one.
-    pub fn snapshot(&mut self) -> &Arc<Snapshot> {
-        self.0.load()
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +66,7 @@ impl Current {
         Ok(current)
     }
 
-    /// For a thread that looks at the catalog with every click.
-    pub fn reader(&self) -> Reader {
-        Reader(Cache::new(self.handle()))
-    }
-
-    /// Where the snapshot stands, for everybody else.
+    /// Where the snapshot stands; readers keep it and look.
     pub fn handle(&self) -> Arc<ArcSwap<Snapshot>> {
         self.snapshot.clone()
     }

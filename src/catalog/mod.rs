@@ -21,7 +21,7 @@ mod terms;
 mod watch;
 
 pub use changed_terms::{ChangedTerms, changed_terms};
-pub use current::{Current, NotReloaded, Reader};
+pub use current::{Current, NotReloaded};
 pub use ids::{MerchantId, OfferId, PublisherId};
 pub use links::{Link, Links};
 pub use load::{Loaded, load};

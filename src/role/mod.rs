@@ -28,5 +28,5 @@ use crate::config::Config;
 
 /// The configuration of a command, with the environment over it.
 fn configured(file: Option<&Path>) -> Result<Config, Failure> {
-    Config::load(file, std::env::vars()).map_err(Failure::usage)
+    Config::load(file, crate::config::environment()).map_err(Failure::usage)
 }

@@ -1,12 +1,14 @@
 //! `afflux serve`: everything in one process.
 //!
 //! In phases: read and build (no port yet), bind, log the addresses, run, drain. Threads: one for each edge worker, one
-//! for attribution, those of the spool and of the order index, and the one that called, which runs API, admin, signals.
+//! for attribution, one that watches the catalog, those of the spool and of the order index, and the one that called,
+//! which runs API, admin, signals.
 
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,16 +22,15 @@ use super::spool_source::SpoolSource;
 use super::{Exit, Failure, configured, edge_worker, keys, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
-use crate::catalog::Current;
-use crate::clock::Clock;
 use crate::http::{Bodies, Door, OnRuntime, router_service};
-use crate::{api, edge, http};
+use crate::{api, catalog, edge, http};
 
-/// Between looks at the clock and at the catalog's files.
+/// Between looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub fn serve(file: Option<&Path>) -> Result<Exit, Failure> {
-    let config = configured(file)?;
+pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
+    let mut config = configured(file)?;
+    config.keys.catalog.allow_changed_terms |= allow_changed_terms;
     logging::start();
     let house = House::build(config)?;
     let doors = Doors::bind(&house.config)?;
@@ -54,9 +55,10 @@ async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
     let observed = Observed { edge, edge_door, api_door, attribution, intake, reports };
     let admin = Arc::new(observed::admin(&house, observed));
     serve_admin(doors.admin, admin.clone())?;
+    let reload = watch_catalog(&house)?;
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    until_asked_to_stop(&house, &mut signals).await;
+    until_asked_to_stop(&house, &mut signals, reload).await;
     tracing::info!("draining");
     admin.draining.store(true, Relaxed);
     // Nobody is left to hear it when all doors have ended by themselves.
@@ -85,38 +87,32 @@ async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
     std::process::exit(i32::from(Exit::Internal.code()));
 }
 
-/// Serves signals, the clock and the catalog's files.
-async fn until_asked_to_stop(house: &House, signals: &mut Signals) {
-    let watch_ms = house.config.catalog.watch_interval_ms.0;
+/// Serves signals and the clock.
+async fn until_asked_to_stop(house: &House, signals: &mut Signals, reload: SyncSender<()>) {
     let mut clock_tick = tokio::time::interval(LOOK);
-    let mut file_tick = tokio::time::interval(Duration::from_millis(if watch_ms == 0 { 86_400_000 } else { watch_ms }));
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => return,
                 Asked::Reload => {
                     reload_keys(house);
-                    reload(house).await;
+                    // One that waits already is enough.
+                    drop(reload.try_send(()));
                 }
             },
             _ = clock_tick.tick() => house.clock.discipline(),
-            _ = file_tick.tick(), if watch_ms > 0 => {
-                if house.catalog.has_changed() {
-                    reload(house).await;
-                }
-            }
         }
     }
 }
 
-async fn reload(house: &House) {
-    let (catalog, now) = (house.catalog.clone(), house.clock.now());
-    let reloaded = tokio::task::spawn_blocking(move || Current::reload(&catalog, now)).await;
-    match reloaded {
-        Ok(Ok(())) => tracing::info!(hash = %&house.catalog.handle().load().hash[..8], "catalog reloaded"),
-        Ok(Err(error)) => tracing::error!("the catalog was not reloaded, the old one stays:\n{error}"),
-        Err(error) => tracing::error!(%error, "the catalog was not reloaded, the old one stays"),
-    }
+/// Reloads the catalog when it is asked to and when its files change, until what is returned is dropped.
+fn watch_catalog(house: &House) -> Result<SyncSender<()>, Failure> {
+    let interval = Some(house.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let (ask, asked) = sync_channel(1);
+    let (current, clock) = (house.catalog.clone(), house.clock.clone());
+    let thread = std::thread::Builder::new().name("catalog".into());
+    thread.spawn(move || catalog::watch(&current, interval, &asked, &*clock)).map_err(Failure::internal)?;
+    Ok(ask)
 }
 
 /// Made keys do not change; a configured file may have got a new first key.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use arc_swap::Cache;
+
 use super::*;
 use crate::clock::ManualClock;
 use crate::metrics::Page;
@@ -27,18 +29,18 @@ fn metrics(current: &Current) -> String {
 fn p21_a_bad_reload_leaves_the_running_snapshot() {
     let home = Home::with(EXAMPLE);
     let current = Current::load(Some(&home.path("catalog.toml")), false).unwrap();
-    let mut reader = current.reader();
+    let mut reader = Cache::new(current.handle());
     assert!(!current.has_changed());
     home.write("catalog.toml", EXAMPLE.replace("id = 12", "id = \"x\""));
     assert!(current.has_changed());
     assert!(current.reload(now()).is_err());
     // Refused, it is not tried again each second.
     assert!(!current.has_changed());
-    assert!(reader.snapshot().link(b"phone").is_some());
+    assert!(reader.load().link(b"phone").is_some());
     assert!(metrics(&current).contains("afflux_catalog_last_reload_successful 0\n"));
     home.write("catalog.toml", with_link("more"));
     current.reload(now()).unwrap();
-    assert!(reader.snapshot().link(b"more").is_some());
+    assert!(reader.load().link(b"more").is_some());
     assert!(current.handle().load().link(b"more").is_some());
     let metrics = metrics(&current);
     for line in [
@@ -92,11 +94,11 @@ fn p22_terms_in_force_change_only_when_allowed() {
 fn a_replaced_snapshot_is_not_dropped_by_a_reader() {
     let home = Home::with(EXAMPLE);
     let current = Current::load(Some(&home.path("catalog.toml")), false).unwrap();
-    let mut reader = current.reader();
-    let first = Arc::downgrade(reader.snapshot());
+    let mut reader = Cache::new(current.handle());
+    let first = Arc::downgrade(reader.load());
     current.reload(now()).unwrap();
     assert!(!current.drop_replaced());
-    reader.snapshot();
+    reader.load();
     assert!(first.upgrade().is_some());
     assert!(current.drop_replaced());
     assert!(first.upgrade().is_none());
@@ -107,10 +109,10 @@ fn p9_the_watcher_reloads_when_asked_and_when_files_change() {
     let home = Home::with(EXAMPLE);
     let current = Current::load(Some(&home.path("catalog.toml")), false).unwrap();
     let clock = ManualClock::at(now());
-    let mut reader = current.reader();
+    let mut reader = Cache::new(current.handle());
     let mut arrives = |code: &str| {
         let until = std::time::Instant::now() + Duration::from_secs(20);
-        while reader.snapshot().link(code.as_bytes()).is_none() {
+        while reader.load().link(code.as_bytes()).is_none() {
             assert!(std::time::Instant::now() < until, "{code} did not arrive");
             std::thread::yield_now();
         }
