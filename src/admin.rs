@@ -13,11 +13,14 @@ use axum::routing::get;
 
 use crate::metrics::Page;
 
+type WriteMetrics = Box<dyn Fn(&mut Page) + Send + Sync>;
+type NotReady = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the listener shows: every stage brings a writer of its metrics, and whoever must be ready a check.
 pub struct Admin {
-    pub metrics: Vec<Box<dyn Fn(&mut Page) + Send + Sync>>,
+    pub metrics: Vec<WriteMetrics>,
     /// Each gives the reason for which clicks cannot be answered durably now, if there is one.
-    pub not_ready: Vec<Box<dyn Fn() -> Option<String> + Send + Sync>>,
+    pub not_ready: Vec<NotReady>,
     pub draining: AtomicBool,
 }
 

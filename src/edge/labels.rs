@@ -93,9 +93,9 @@ impl Flags {
 
     /// The labels inside the click ID (contract E42).
     pub fn bits(self) -> u8 {
-        u8::from(self.non_navigation) * LABEL_NON_NAVIGATION
-            | u8::from(self.prefetch) * LABEL_PREFETCH
-            | u8::from(self.bot) * LABEL_BOT
+        let labels =
+            [(self.non_navigation, LABEL_NON_NAVIGATION), (self.prefetch, LABEL_PREFETCH), (self.bot, LABEL_BOT)];
+        labels.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
     }
 }
 

@@ -293,10 +293,9 @@ const KIND: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         let b = byte as u8;
-        if b.is_ascii_alphanumeric() {
-            kind[byte] = TOKEN | TARGET;
-        } else if matches!(b, b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'|' | b'~')
-        {
+        let both =
+            matches!(b, b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'|' | b'~');
+        if b.is_ascii_alphanumeric() || both {
             kind[byte] = TOKEN | TARGET;
         } else if matches!(b, b'#' | b'`') {
             kind[byte] = TOKEN;

@@ -97,7 +97,7 @@ async fn until_asked_to_stop(house: &House, signals: &mut Signals, reload: SyncS
                 Asked::Reload => {
                     reload_keys(house);
                     // One that waits already is enough.
-                    drop(reload.try_send(()));
+                    let _ = reload.try_send(());
                 }
             },
             _ = clock_tick.tick() => house.clock.discipline(),

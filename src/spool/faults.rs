@@ -4,7 +4,7 @@ use std::io;
 
 #[cfg(not(test))]
 #[derive(Clone, Default)]
-pub struct Faults;
+pub struct Faults {}
 
 #[cfg(not(test))]
 impl Faults {

@@ -104,7 +104,8 @@ fn p9_sighup_reloads_the_catalog_and_a_bad_one_is_refused() {
 fn p9_sighup_reloads_the_keys_and_old_ids_stay_good() {
     let home = tempfile::tempdir().unwrap();
     let file = |lines: &[&str]| {
-        let lines: Vec<String> = lines.iter().map(|line| line.replace('*', &line[line.len() - 1..].repeat(63))).collect();
+        let lines: Vec<String> =
+            lines.iter().map(|line| line.replace('*', &line[line.len() - 1..].repeat(63))).collect();
         std::fs::write(home.path().join("click.keys"), lines.join("\n").replace(' ', "")).unwrap();
     };
     file(&["0:*1", "visitor:*3"]);

@@ -104,7 +104,7 @@ fn the_bound_holds_and_only_consumed_segments_make_room() {
             if writer.append(payload(seq).as_bytes()).is_err() {
                 return true;
             }
-            if seq % 50 == 0 {
+            if seq.is_multiple_of(50) {
                 super::super::keeper::run_once(&spools);
             }
         }
