@@ -18,6 +18,8 @@ pub struct Answers {
     pub clicks: HashMap<String, Instant>,
     /// Order to conversion ID of its 202.
     pub orders: HashMap<String, String>,
+    /// Every order that was sent, answered or not, as it was sent.
+    pub sent: Vec<String>,
 }
 
 pub struct Crowd {
@@ -72,6 +74,7 @@ impl Crowd {
             let answers = thread.join().expect("a visitor does not panic");
             all.clicks.extend(answers.clicks);
             all.orders.extend(answers.orders);
+            all.sent.extend(answers.sent);
         }
         all
     }
@@ -119,6 +122,7 @@ fn order(
         let authorization = format!("Bearer {TOKEN}");
         let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
         let body = body.to_string();
+        answers.sent.push(body.clone());
         let Ok(response) = client.try_request("POST", "/v1/conversions", &headers, body.as_bytes()) else { break };
         if response.status == 503 {
             continue;
@@ -136,11 +140,13 @@ fn order(
 pub struct Ledger {
     pub clicks: HashSet<String>,
     pub orders: HashMap<String, String>,
+    pub sent: Vec<String>,
 }
 
 impl Ledger {
     pub fn add(&mut self, answers: Answers) {
         self.clicks.extend(answers.clicks.into_keys());
         self.orders.extend(answers.orders);
+        self.sent.extend(answers.sent);
     }
 }

@@ -30,6 +30,8 @@ fn kill_9_loses_nothing_and_doubles_nothing() {
         if round % 10 == 9 || round + 1 == rounds {
             let server = Server::start(home.path(), &start);
             assert_nothing_is_missing(&server, &ledger);
+            post_again(&server, &mut ledger);
+            assert_nothing_is_missing(&server, &ledger);
         }
     }
     println!(
@@ -65,6 +67,23 @@ pub fn assert_nothing_is_missing(server: &Server, ledger: &Ledger) {
     books::wait_for_report(server, clicks, conversions.len() as u64, 60);
     assert_every_order_has_an_outcome(server, ledger);
     books::assert_books_close(server);
+}
+
+/// A merchant that does not know what became of its reports sends them all again: whatever moment of the claim, the
+/// append or the fdatasync the crash came at, each is accepted, and none counts twice.
+fn post_again(server: &Server, ledger: &mut Ledger) {
+    let mut api = server.api();
+    for sent in std::mem::take(&mut ledger.sent) {
+        let body: serde_json::Value = serde_json::from_str(&sent).unwrap();
+        let response = api.post_json("/v1/conversions", TOKEN, &body);
+        assert_eq!(response.status, 202, "{}", response.text());
+        let id = response.json()["conversion_id"].as_str().unwrap().to_owned();
+        let order = body["order_id"].as_str().unwrap().to_owned();
+        if let Some(known) = ledger.orders.insert(order, id.clone()) {
+            assert_eq!(known, id);
+            assert_eq!(response.header("idempotency-replayed"), Some("true"), "{sent}");
+        }
+    }
 }
 
 fn assert_every_order_has_an_outcome(server: &Server, ledger: &Ledger) {
