@@ -115,8 +115,9 @@ async fn get_conversions(State(reports): State<Arc<Reports>>, request: Request) 
 
 /// Report performance: clicks and money by what you ask for
 ///
-/// Clicks by the time of the click, in quarter hours; conversions and money by `occurred_at`. Amounts and commissions are
-/// net of refunds.
+/// Clicks by the time of the click, in quarter hours: one that the range touches counts whole. Conversions and money by
+/// `occurred_at`, to the millisecond. Amounts and commissions are net of refunds. A `day` is a date, an `hour` an RFC 3339
+/// time, both in the configured time zone.
 #[utoipa::path(
     get, path = "/v1/reports/performance", tag = "reading",
     security(("bearer" = []), ("signature" = [])),

@@ -1,6 +1,7 @@
 //! The thread: one consumer per data directory, begun anew after every failure.
 
 use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,14 +79,18 @@ fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(
 /// The lock beside the store; `None` when told to stop before it was free.
 fn lock(store_path: &Path, stop: &impl Fn() -> bool) -> Option<File> {
     let path = lock_path(store_path);
-    let mut told = false;
+    let mut told = None;
     while !stop() {
-        match try_lock(&path) {
+        let error = match try_lock(&path) {
             Ok(file) => return Some(file),
-            Err(error) if told => tracing::debug!(%error, "still waiting for the lock"),
-            Err(error) => {
-                tracing::info!(lock = %path.display(), %error, "another process consumes; waiting for its end");
-                told = true;
+            Err(error) => error,
+        };
+        // Said once for each reason, not twice a second.
+        if told.replace(error.kind()) != Some(error.kind()) {
+            let lock = path.display();
+            match error.kind() {
+                ErrorKind::WouldBlock => tracing::info!(%lock, "another process consumes; waiting for its end"),
+                _ => tracing::error!(%lock, %error, "nothing is consumed: the lock cannot be made; trying again"),
             }
         }
         sleep(LOCK_EVERY, stop);
@@ -93,7 +98,7 @@ fn lock(store_path: &Path, stop: &impl Fn() -> bool) -> Option<File> {
     None
 }
 
-fn try_lock(path: &Path) -> std::io::Result<File> {
+fn try_lock(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
@@ -101,7 +106,7 @@ fn try_lock(path: &Path) -> std::io::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(error),
-        Err(TryLockError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
     }
 }
 
