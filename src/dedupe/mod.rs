@@ -6,9 +6,10 @@
 
 mod group;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
+use hashbrown::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::catalog::{OfferId, PublisherId};

@@ -1,7 +1,9 @@
 //! Applies clicks in bulk: touches, rollups, double clicks; and late ones to the conversions they concern.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+
+use hashbrown::HashMap;
 
 use super::judge::Judge;
 use crate::attribution::Touch;
