@@ -17,6 +17,7 @@ use crate::http::Limits;
 use crate::intake::{Intake, Log, OrderIndex};
 use crate::report::Reports;
 use crate::spool::{Durability, Options, Spools, Topic};
+use crate::store::Store;
 use crate::{edge, intake, report};
 
 pub struct House {
@@ -39,6 +40,8 @@ impl House {
             Some(path) => keys::read(path)?,
             None => keys::read_or_make(&config.keys_file())?,
         };
+        // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
+        Store::open(&config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let clock = Arc::new(WallClock::start());
         let spools = Spools::open(spool_options(&config), clock.clone())
             .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))?;

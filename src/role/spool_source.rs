@@ -11,6 +11,10 @@ use crate::spool::{Item, Known, Reader, SpoolId, Spools, Topic};
 /// How long the clicks that were written are waited for before conversions are put off to the next round.
 const SYNC_WAIT: Duration = Duration::from_millis(500);
 
+/// How long conversions are put off at most: a process that was stopped, or an fdatasync that hangs, must not hold them up
+/// for ever. A click that is read after them has them decided again while they are pending (contract M50).
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Between looks for spools whose process died.
 const RECOVER_EVERY: Duration = Duration::from_secs(2);
 
@@ -21,11 +25,20 @@ pub struct SpoolSource {
     /// Positions that had moved when `reach` looked.
     moves: u64,
     recovered: Instant,
+    /// Since when clicks that were written are not known to be on disk.
+    behind_since: Option<Instant>,
 }
 
 impl SpoolSource {
     pub fn new(spools: Arc<Spools>) -> SpoolSource {
-        SpoolSource { spools, known: HashMap::new(), readers: HashMap::new(), moves: 0, recovered: Instant::now() }
+        SpoolSource {
+            spools,
+            known: HashMap::new(),
+            readers: HashMap::new(),
+            moves: 0,
+            recovered: Instant::now(),
+            behind_since: None,
+        }
     }
 
     fn recover_now_and_then(&mut self) -> io::Result<()> {
@@ -60,8 +73,10 @@ impl Source for SpoolSource {
         let conversions = self.remember(conversions, Topic::Conversions);
         let clicks = self.remember(clicks, Topic::Clicks);
         self.readers.retain(|spool, _| self.known.contains_key(spool));
-        // A conversion must not be decided before the clicks that were answered before it.
-        Ok(Reach { conversions: if caught_up { conversions } else { Vec::new() }, clicks })
+        // A conversion should not be decided before the clicks that were answered before it.
+        self.behind_since = if caught_up { None } else { self.behind_since.or(Some(Instant::now())) };
+        let put_off = self.behind_since.is_some_and(|since| since.elapsed() < PATIENCE);
+        Ok(Reach { conversions: if put_off { Vec::new() } else { conversions }, clicks })
     }
 
     fn read(&mut self, spool: SpoolId, from: u64, until: u64, most: usize, into: &mut Records) -> io::Result<()> {
