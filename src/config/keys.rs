@@ -197,7 +197,8 @@ sections! {
     }
     /// Bounds.
     limits: Limits {
-        /// Open connections on each door; one more gets 503.
+        /// Open connections on each door; one more gets 503. Lowered at the start, with a warning, to what fits into the
+        /// files that the process may have open.
         connections: Int<1, 1_000_000> = "10000",
         /// Requests a second of one merchant; one more gets 429. 0 is no limit.
         requests_per_merchant_s: Int<0, 1_000_000> = "0",

@@ -25,6 +25,11 @@ pub const FAREWELL_BYTES: usize = 262_144;
 pub struct Limits {
     /// Open connections of the door; one more is answered 503.
     pub connections: usize,
+    /// Connections beyond those that are heard for a moment, to be answered 503 in their turn.
+    pub surplus: usize,
+    /// Connections beyond even those: answered 503 without being heard, and kept open until they may have read it. One
+    /// more, and the one that has been leaving for longest is closed.
+    pub leaving: usize,
     /// From the first byte of a head to its end; then the connection closes silently.
     pub head: Duration,
     /// Between two requests, or before the first; then the connection closes.
@@ -39,14 +44,31 @@ pub struct Limits {
 
 impl Limits {
     pub fn new(connections: usize) -> Limits {
+        let surplus = (connections / 8).clamp(256, 1_024);
         Limits {
             connections,
+            surplus,
+            leaving: surplus / 4,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             body: Duration::from_secs(60),
             write: Duration::from_secs(10),
             farewell: Duration::from_secs(2),
         }
+    }
+
+    /// As many of `connections` as fit into `descriptors`, with those that are only told that there is no room.
+    pub fn within(connections: usize, descriptors: usize) -> Limits {
+        let connections = connections.min(descriptors - descriptors / 8);
+        let usual = Limits::new(connections);
+        let rest = descriptors - connections;
+        let leaving = usual.leaving.min(rest / 5);
+        Limits { surplus: usual.surplus.min(rest - leaving), leaving, ..usual }
+    }
+
+    /// File descriptors that the door takes at most.
+    pub fn descriptors(&self) -> usize {
+        self.connections + self.surplus + self.leaving
     }
 }
 
@@ -57,4 +79,23 @@ pub enum Bodies {
     Forgotten,
     /// The service reads them.
     Passed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e33_a_door_never_takes_more_descriptors_than_it_has() {
+        for descriptors in [0, 1, 9, 64, 300, 1_000, 9_856, 11_280, 1_000_000] {
+            for connections in [1, 20, 10_000, 1_000_000] {
+                let limits = Limits::within(connections, descriptors);
+                assert!(limits.descriptors() <= descriptors, "{connections} in {descriptors}: {limits:?}");
+                assert!(limits.connections <= connections && (descriptors == 0 || limits.connections > 0));
+            }
+        }
+        assert_eq!(Limits::within(10_000, 20_000).connections, 10_000);
+        assert_eq!(Limits::within(10_000, 20_000).surplus, 1_024);
+        assert_eq!(Limits::within(10_000, 9_000).connections, 7_875);
+    }
 }

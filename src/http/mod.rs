@@ -8,6 +8,7 @@
 //!
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
+mod accept;
 mod guard;
 mod head;
 mod limits;

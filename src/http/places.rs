@@ -16,14 +16,17 @@ pub struct Door {
     /// Which fields its service reads.
     pub keeps: Keeps,
     open: AtomicUsize,
+    /// Connections that were turned away and may still be reading why.
+    leaving: AtomicUsize,
     turned_away: Counter,
     draining: AtomicBool,
 }
 
 impl Door {
     pub fn new(limits: Limits, bodies: Bodies, keeps: Keeps) -> Arc<Door> {
-        let (open, turned_away, draining) = (AtomicUsize::new(0), Counter::new(), AtomicBool::new(false));
-        Arc::new(Door { limits, bodies, keeps, open, turned_away, draining })
+        let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (turned_away, draining) = (Counter::new(), AtomicBool::new(false));
+        Arc::new(Door { limits, bodies, keeps, open, leaving, turned_away, draining })
     }
 
     /// Open connections of all its listeners.
@@ -38,6 +41,19 @@ impl Door {
 
     pub(super) fn turn_away(&self) {
         self.turned_away.add_shared(1);
+    }
+
+    /// Whether one more may stay for a moment after it was turned away. If so, it leaves by `left`.
+    pub(super) fn may_linger(&self) -> bool {
+        let lingers = self.leaving.fetch_add(1, Relaxed) < self.limits.leaving;
+        if !lingers {
+            self.left();
+        }
+        lingers
+    }
+
+    pub(super) fn left(&self) {
+        self.leaving.fetch_sub(1, Relaxed);
     }
 
     /// True once it answers with `Connection: close`.
@@ -81,9 +97,9 @@ impl Places {
 
     /// A place for a new connection; `None` when there is not even one to say no in.
     pub fn take(self: &Arc<Places>) -> Option<Place> {
-        let connections = self.door.limits.connections;
+        let Limits { connections, surplus, .. } = self.door.limits;
         let before = self.door.open.fetch_add(1, Relaxed);
-        if before >= connections + surplus(connections) {
+        if before >= connections + surplus {
             self.door.open.fetch_sub(1, Relaxed);
             return None;
         }
@@ -138,9 +154,4 @@ impl Drop for Place {
         drop(slots);
         self.places.door.open.fetch_sub(1, Relaxed);
     }
-}
-
-/// Connections that are kept for a moment to be answered 503.
-fn surplus(connections: usize) -> usize {
-    (connections / 8).clamp(256, 1_024)
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,20 +15,18 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::accept::Acceptor;
 use super::guard::Guard;
 use super::limits::HEAD_BYTES;
 use super::places::{Door, Places};
-use super::refusal::{RETRY_AFTER_S, Refusal};
 
 const SWEEP: Duration = Duration::from_secs(1);
 const DRAIN_SWEEP: Duration = Duration::from_millis(100);
-/// How long nothing is accepted after the system had no room for a connection.
-const NO_ROOM: Duration = Duration::from_millis(50);
 
 /// Where connections run.
 pub trait Spawn<F> {
@@ -70,11 +68,10 @@ where
     B::Error: Into<AnyError>,
     X: Spawn<Connection<S, B>>,
 {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let mut acceptor = Acceptor::new(listener, door.clone())?;
     let places = Places::new(door.clone());
-    let welcome = |stream, peer| match places.take() {
-        None => turn_away(&stream, &door),
+    let welcome = |acceptor: &mut Acceptor, stream, peer| match places.take() {
+        None => acceptor.turn_away(stream),
         Some(place) => {
             let watch = place.watch.clone();
             let connection = Connection::new(Guard::new(stream, place), service_for(peer));
@@ -85,31 +82,30 @@ where
     let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() || std::future::pending().await });
     let mut sweep = sweeping(SWEEP);
     loop {
+        // In this order: however many come and whatever accepting fails of, a stop is heard and slow ones are ended.
         let event = poll_fn(|cx| {
-            while let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                match accepted {
-                    Ok((stream, peer)) => welcome(stream, peer),
-                    Err(error) if is_of_one_connection(&error) => {}
-                    Err(error) => return Poll::Ready(Event::NoRoom(error)),
-                }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stop);
             }
             if sweep.poll_tick(cx).is_ready() {
                 return Poll::Ready(Event::Sweep);
             }
-            stopped.as_mut().poll(cx).map(|_| Event::Stop)
+            acceptor.poll(cx).map(|(stream, peer)| Event::Came(stream, peer))
         });
         match event.await {
-            Event::Sweep => places.sweep(),
-            Event::NoRoom(error) => {
-                tracing::warn!("connections cannot be accepted: {error}");
-                tokio::time::sleep(NO_ROOM).await;
-            }
             Event::Stop => break,
+            Event::Sweep => {
+                places.sweep();
+                acceptor.sweep();
+            }
+            Event::Came(stream, peer) => welcome(&mut acceptor, stream, peer),
         }
     }
     door.drain();
-    accept_the_rest(&listener, welcome);
-    drop(listener);
+    while let Some((stream, peer)) = acceptor.next_waiting() {
+        welcome(&mut acceptor, stream, peer);
+    }
+    drop(acceptor);
     let mut sweep = sweeping(DRAIN_SWEEP);
     while !places.is_empty() {
         sweep.tick().await;
@@ -119,44 +115,15 @@ where
 }
 
 enum Event {
-    Sweep,
-    NoRoom(io::Error),
     Stop,
+    Sweep,
+    Came(TcpStream, SocketAddr),
 }
 
 fn sweeping(period: Duration) -> tokio::time::Interval {
     let mut sweep = interval(period);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweep
-}
-
-/// Until the queue is empty: what the kernel has accepted for us would be reset when the listener closes.
-fn accept_the_rest(listener: &TcpListener, welcome: impl Fn(TcpStream, SocketAddr)) {
-    use std::os::fd::AsFd;
-    while let Ok(socket) = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::NONBLOCK) {
-        let stream = std::net::TcpStream::from(socket);
-        if let (Ok(peer), Ok(stream)) = (stream.peer_addr(), TcpStream::from_std(stream)) {
-            welcome(stream, peer);
-        }
-    }
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
-}
-
-/// The answer to a connection for which there is no place: without hearing it, as far as it can be told at all.
-fn turn_away(stream: &TcpStream, door: &Door) {
-    let status = Refusal::Overloaded.status();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\ncache-control: no-store\r\ncontent-length: 0\r\n\
-         connection: close\r\n\r\n"
-    );
-    // What it has sent so far is read, or else closing would take the answer back.
-    let _ = rustix::net::recv(stream, &mut [0; HEAD_BYTES], rustix::net::RecvFlags::DONTWAIT);
-    if rustix::net::send(stream, answer.as_bytes(), rustix::net::SendFlags::DONTWAIT).is_ok() {
-        door.turn_away();
-    }
 }
 
 /// A connection that is served until one side has enough of it.

@@ -19,6 +19,7 @@ use super::*;
 /// A door whose service answers 200 with what it understood, or with the refusal's status.
 struct TestDoor {
     address: SocketAddr,
+    door: Arc<Door>,
     answered: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
@@ -31,9 +32,10 @@ fn open(bodies: Bodies, limits: Limits) -> TestDoor {
     let (stop, stopped) = watch::channel(false);
     let (end, ended) = mpsc::channel();
     let counted = answered.clone();
+    let door = Door::new(limits, bodies, |name| !name.eq_ignore_ascii_case(b"host"));
+    let of_thread = door.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let door = Door::new(limits, bodies, |name| !name.eq_ignore_ascii_case(b"host"));
         let service_for = |_| {
             let (counted, of_connection) = (counted.clone(), Cell::new(0));
             service_fn(move |request| {
@@ -42,10 +44,10 @@ fn open(bodies: Bodies, limits: Limits) -> TestDoor {
             })
         };
         let here = tokio::task::LocalSet::new();
-        here.block_on(&runtime, serve(listener, door, service_for, OnThread, stopped)).unwrap();
+        here.block_on(&runtime, serve(listener, of_thread, service_for, OnThread, stopped)).unwrap();
         end.send(()).unwrap();
     });
-    TestDoor { address, answered, stop, ended }
+    TestDoor { address, door, answered, stop, ended }
 }
 
 async fn echo(
@@ -273,6 +275,25 @@ fn e33_e34_a_connection_too_many_hears_503_and_the_next_one_is_served() {
         statuses(&door.exchange(LAST.as_bytes())) == [200]
     });
     assert!(served);
+}
+
+#[test]
+fn e34_who_is_turned_away_unheard_reads_why_and_is_counted_once() {
+    let door = open(Bodies::Forgotten, Limits { connections: 1, surplus: 0, leaving: 2, ..Limits::new(1) });
+    let mut inside = door.connect();
+    inside.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    read_until(&mut inside, ">");
+    let mut first = door.connect();
+    read_until(&mut first, "connection: close\r\n\r\n");
+    // It says what it wants when it has long been answered: no reset takes the answer back.
+    first.write_all(LAST.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(read_all(&mut first), "");
+    for _ in 0..20 {
+        assert_eq!(statuses(&door.exchange(LAST.as_bytes())), [503]);
+    }
+    assert_eq!((door.door.turned_away(), door.answered()), (21, 1));
+    assert_eq!(door.door.open(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, keys};
+use super::{Failure, descriptors, doors, keys};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
@@ -49,8 +49,9 @@ impl House {
         Ok(House { config, clock, keys, catalog, spools })
     }
 
-    pub fn limits(&self) -> Limits {
-        Limits::new(self.config.limits.connections.0 as usize)
+    /// The bounds of each door, where the process may have `descriptors` files open.
+    pub fn limits(&self, descriptors: usize) -> Limits {
+        descriptors::limits(&self.config, doors::workers(&self.config), descriptors)
     }
 
     /// The API's stages and their routes, merged.

@@ -19,7 +19,7 @@ use super::house::House;
 use super::observed::{self, Observed};
 use super::signals::{Asked, Signals};
 use super::spool_source::SpoolSource;
-use super::{Exit, Failure, configured, edge_worker, keys, logging};
+use super::{Exit, Failure, configured, descriptors, edge_worker, keys, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::http::{Bodies, Door, OnRuntime, router_service};
@@ -32,13 +32,14 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
     let mut config = configured(file)?;
     config.keys.catalog.allow_changed_terms |= allow_changed_terms;
     logging::start();
+    let descriptors = descriptors::raise();
     let house = House::build(config)?;
     let doors = Doors::bind(&house.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    runtime.block_on(run(house, doors))
+    runtime.block_on(run(house, doors, descriptors))
 }
 
-async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
+async fn run(house: House, doors: Doors, descriptors: usize) -> Result<Exit, Failure> {
     let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
     let mut signals = Signals::listen().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
@@ -46,9 +47,10 @@ async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
     let (intake, reports, router) = house.api()?;
     let attribution = Arc::new(AttributionMetrics::default());
     let consumer = Consumer::start(&house, attribution.clone())?;
-    let edge_door = Door::new(house.limits(), Bodies::Forgotten, edge::keeps);
+    let limits = house.limits(descriptors);
+    let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
-    let api_door = Door::new(house.limits(), Bodies::Passed, |_| true);
+    let api_door = Door::new(limits, Bodies::Passed, |_| true);
     let service = move |peer| router_service(router.clone(), peer, api::refused);
     let api = tokio::spawn(http::serve(doors.api, api_door.clone(), service, OnRuntime, stopping.clone()));
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
