@@ -43,10 +43,13 @@ impl Metrics {
     }
 }
 
-/// Sums the workers.
-pub fn write(workers: &[Arc<Metrics>], page: &mut Page) {
+/// Sums the workers. `turned_away` are the connections that their door answered 503 before a worker could.
+pub fn write(workers: &[Arc<Metrics>], turned_away: u64, page: &mut Page) {
     let sum = |counter: &dyn Fn(&Metrics) -> u64| workers.iter().map(|worker| counter(worker)).sum::<u64>();
-    let counted = OUTCOMES.map(|(outcome, name)| ([("outcome", name)], sum(&|m| m.outcomes[outcome as usize].value())));
+    let counted = OUTCOMES.map(|(outcome, name)| {
+        let unheard = if outcome == Outcome::Overloaded { turned_away } else { 0 };
+        ([("outcome", name)], unheard + sum(&|m| m.outcomes[outcome as usize].value()))
+    });
     let samples: Vec<_> = counted.iter().map(|(label, value)| (&label[..], *value)).collect();
     page.counter("afflux_edge_requests_total", "Requests by how they were answered.", &samples);
     page.histogram(

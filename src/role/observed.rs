@@ -27,10 +27,11 @@ pub struct Observed {
 pub fn admin(house: &House, observed: Observed) -> Admin {
     let Observed { edge, edge_door, api_door, attribution, intake, reports } = observed;
     let (spools, catalog, clock) = (house.spools.clone(), house.catalog.clone(), house.clock.clone());
+    let visitors = edge_door.clone();
     let (spool_state, clock_state) = (spools.clone(), clock.clone());
     Admin {
         metrics: vec![
-            Box::new(move |page| edge::metrics::write(&edge, page)),
+            Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)),
             Box::new(move |page| doors(&edge_door, &api_door, page)),
             Box::new(move |page| spools.write_metrics(page)),
             Box::new(move |page| catalog.write_metrics(page)),

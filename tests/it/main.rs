@@ -4,7 +4,7 @@
 mod rig;
 
 mod bad_input;
-mod descriptors;
 mod journey;
 mod operation;
+mod overload;
 mod tidy;

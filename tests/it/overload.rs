@@ -1,5 +1,4 @@
-//! A process without file descriptors (contract E33, E34, P7): what visitors may take, and what happens when nothing is
-//! left all the same.
+//! More connections than there is room for (contract E33, E34, P7, P28), up to a process without file descriptors.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -65,6 +64,21 @@ fn e34_visitors_cannot_take_the_descriptors_of_the_process() {
     assert_eq!(server.stop().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10));
     drop(held);
+}
+
+#[test]
+fn p28_each_503_at_the_connection_limit_is_counted_once() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &limited("-n 256"));
+    // The door has 56 places, 7 in which it is heard that there are no more, and all others are turned away unheard.
+    let mut everybody = crowd(server.edge, 300);
+    let refused = everybody.iter_mut().map(status).filter(|status| *status == "HTTP/1.1 503").count();
+    assert_eq!(refused, 300 - 56);
+    let page = || server.admin().get("/metrics", &[]).text();
+    let counted = |outcome: &str, count: usize| {
+        page().contains(&format!("afflux_edge_requests_total{{outcome=\"{outcome}\"}} {count}\n"))
+    };
+    wait_until(|| counted("overloaded", refused) && counted("health", 56));
 }
 
 #[test]
