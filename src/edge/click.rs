@@ -315,10 +315,10 @@ struct Told {
 }
 
 const AD_CLICK_IDS: [(&str, Parameter); 4] = [
-    ("gclid", Parameter::Gclid),
-    ("fbclid", Parameter::Fbclid),
-    ("ttclid", Parameter::Ttclid),
-    ("msclkid", Parameter::Msclkid),
+    (location::AD_CLICK_IDS[0], Parameter::Gclid),
+    (location::AD_CLICK_IDS[1], Parameter::Fbclid),
+    (location::AD_CLICK_IDS[2], Parameter::Ttclid),
+    (location::AD_CLICK_IDS[3], Parameter::Msclkid),
 ];
 
 const LABELS: [(&str, Parameter); 16] = [

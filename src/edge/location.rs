@@ -1,13 +1,18 @@
 //! The `Location` of a click: the page, and our parameters in it (contract E13-E15, E18).
 
+use std::borrow::Cow;
+
 use crate::catalog::template::push_encoded;
+
+/// The names of ad click IDs, which are ours too.
+pub const AD_CLICK_IDS: [&str; 4] = ["gclid", "fbclid", "ttclid", "msclkid"];
 
 /// A parameter of ours. An empty value is not added, but its name is still removed from the page.
 #[derive(Clone, Copy, Debug)]
 pub struct Ours<'a> {
     pub name: &'a str,
     pub value: &'a str,
-    /// The value is percent-encoded already.
+    /// The value is percent-encoded already, as far as its macros ask for it: a raw one may bring an `&`.
     pub encoded: bool,
 }
 
@@ -43,39 +48,55 @@ pub fn write(page: &str, ours: &[Ours<'_>], out: &mut Vec<u8>) {
             out.truncate(start);
         }
     }
-    for parameter in ours.iter().filter(|parameter| !parameter.value.is_empty()) {
-        out.push(match out.len() - start {
-            0 => b'?',
+    for parameter in ours {
+        let value = own_value(parameter, ours);
+        if value.is_empty() {
+            continue;
+        }
+        match out.len() - start {
+            0 => out.push(b'?'),
             // An empty `?` is used again.
-            1 => {
-                append(parameter, out);
-                continue;
-            }
-            _ => b'&',
-        });
-        append(parameter, out);
+            1 => {}
+            _ => out.push(b'&'),
+        }
+        push_encoded(out, parameter.name.as_bytes());
+        out.push(b'=');
+        match parameter.encoded {
+            true => out.extend_from_slice(value.as_bytes()),
+            false => push_encoded(out, value.as_bytes()),
+        }
     }
     out.extend_from_slice(fragment.as_bytes());
 }
 
-fn append(parameter: &Ours<'_>, out: &mut Vec<u8>) {
-    push_encoded(out, parameter.name.as_bytes());
-    out.push(b'=');
-    if parameter.encoded {
-        out.extend_from_slice(parameter.value.as_bytes());
-    } else {
-        push_encoded(out, parameter.value.as_bytes());
+/// The value without what a visitor wrote into it by a raw macro to set one of ours (contract E14 after E17): behind an
+/// `&` no name of ours may stand.
+fn own_value<'a>(parameter: &Ours<'a>, ours: &[Ours<'_>]) -> Cow<'a, str> {
+    if !parameter.encoded || memchr::memchr(b'&', parameter.value.as_bytes()).is_none() {
+        return Cow::Borrowed(parameter.value);
     }
+    let (first, others) = parameter.value.split_once('&').unwrap_or((parameter.value, ""));
+    let mut value = first.to_owned();
+    for piece in others.split('&').filter(|piece| !is_ours(piece, ours) && !is_ad_click_id(piece)) {
+        value.push('&');
+        value.push_str(piece);
+    }
+    Cow::Owned(value)
+}
+
+fn is_ours(pair: &str, ours: &[Ours<'_>]) -> bool {
+    let name = name_of(pair);
+    ours.iter().any(|parameter| parameter.name.as_bytes().eq_ignore_ascii_case(&name))
+}
+
+fn is_ad_click_id(pair: &str) -> bool {
+    let name = name_of(pair);
+    AD_CLICK_IDS.iter().any(|ad| ad.as_bytes().eq_ignore_ascii_case(&name))
 }
 
 /// Names are compared after percent-decoding and without ASCII case (contract E14).
-fn is_ours(pair: &str, ours: &[Ours<'_>]) -> bool {
-    let name = pair.split('=').next().unwrap_or_default();
-    if !name.contains('%') {
-        return ours.iter().any(|parameter| parameter.name.eq_ignore_ascii_case(name));
-    }
-    let decoded: Vec<u8> = percent_encoding::percent_decode_str(name).collect();
-    ours.iter().any(|parameter| parameter.name.as_bytes().eq_ignore_ascii_case(&decoded))
+fn name_of(pair: &str) -> Cow<'_, [u8]> {
+    percent_encoding::percent_decode_str(pair.split('=').next().unwrap_or_default()).into()
 }
 
 #[cfg(test)]
@@ -118,6 +139,28 @@ mod tests {
         assert_eq!(location("https://s.example/?a=1&afsrc=1&b=2", &[("afsrc", "")]), "https://s.example/?a=1&b=2");
         assert_eq!(location("https://s.example/?afsrc=1", &[("afsrc", "")]), "https://s.example/");
         assert_eq!(location("https://s.example/?", &[("afsrc", "")]), "https://s.example/?");
+    }
+
+    #[test]
+    fn e14_a_raw_value_cannot_set_one_of_ours() {
+        let with = |value: &str| {
+            let ours = |name, value| Ours { name, value, encoded: true };
+            let all = [ours("click_id", "x"), ours("afsrc", ""), ours("raw", value), ours("empty", "")];
+            let mut out = Vec::new();
+            write("https://s.example/", &all, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for evil in [
+            "a&click_id=evil",
+            "a&CLICK_ID=1&click%5fid=2&%63lick_id",
+            "a&afsrc=1&AfSrc",
+            "a&gclid=1&FBCLID=2&ttclid=3&m%73clkid=4",
+            "a&raw=b&empty=c&Raw&%72aw=",
+        ] {
+            assert_eq!(with(evil), "https://s.example/?click_id=x&raw=a", "{evil}");
+        }
+        assert_eq!(with("&click_id=evil"), "https://s.example/?click_id=x");
+        assert_eq!(with("a&b=1&click_id=2&&c=3"), "https://s.example/?click_id=x&raw=a&b=1&&c=3");
     }
 
     #[test]
