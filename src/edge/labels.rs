@@ -1,6 +1,6 @@
 //! What a request looks like: labels never stop a click (contract E27).
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, StartKind};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
@@ -11,8 +11,11 @@ const BUILT_IN: &str = include_str!("bots.txt");
 /// Longest patterns file and pattern that is read.
 const PATTERNS: usize = 100_000;
 
-/// The patterns of the list, all searched in one pass.
-pub struct Bots(AhoCorasick);
+/// The patterns of the list, each kind searched in one pass.
+pub struct Bots {
+    anywhere: AhoCorasick,
+    at_start: AhoCorasick,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum BadBots {
@@ -29,24 +32,36 @@ impl Bots {
         Bots::parse(BUILT_IN)
     }
 
-    /// A pattern a line; empty lines and `#` comments are skipped.
+    /// A pattern a line, one behind a `^` matches at the start alone; empty lines and `#` comments are skipped.
     pub fn parse(text: &str) -> Result<Bots, BadBots> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let patterns: Vec<&str> = lines.collect();
-        if patterns.is_empty() {
+        let (at_start, anywhere): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('^'));
+        let at_start: Vec<&str> = at_start.iter().map(|line| &line[1..]).collect();
+        if anywhere.is_empty() && at_start.is_empty() {
             return Err(BadBots::Empty);
         }
-        if patterns.len() > PATTERNS {
+        if anywhere.len() + at_start.len() > PATTERNS {
             return Err(BadBots::TooMany);
         }
-        let kind = (patterns.len() <= 1_000).then_some(AhoCorasickKind::DFA);
-        Ok(Bots(AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(patterns)?))
+        Ok(Bots {
+            anywhere: searched(&anywhere, StartKind::Unanchored)?,
+            at_start: searched(&at_start, StartKind::Anchored)?,
+        })
     }
 
     /// The list, and the general rule: a visitor's browser names no page or address to complain to.
     pub fn matches(&self, user_agent: &[u8]) -> bool {
-        self.0.is_match(user_agent) || memchr::memmem::find(user_agent, b"://").is_some() || user_agent.contains(&b'@')
+        let start = Input::new(user_agent).anchored(Anchored::Yes);
+        self.anywhere.is_match(user_agent)
+            || self.at_start.try_find(start).is_ok_and(|found| found.is_some())
+            || memchr::memmem::find(user_agent, b"://").is_some()
+            || user_agent.contains(&b'@')
     }
+}
+
+fn searched(patterns: &[&str], start: StartKind) -> Result<AhoCorasick, aho_corasick::BuildError> {
+    let kind = (patterns.len() <= 1_000).then_some(AhoCorasickKind::DFA);
+    AhoCorasick::builder().ascii_case_insensitive(true).start_kind(start).kind(kind).build(patterns)
 }
 
 /// Labels of a click, by the names of the contract.
@@ -109,7 +124,7 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
 }
 
 fn is_navigation(headers: &HeaderMap) -> bool {
-    let absent_or = |name: &str, word: &[u8]| headers.get(name).is_none_or(|value| value.as_bytes() == word);
+    let absent_or = |name: &str, word: &[u8]| headers.get_all(name).iter().all(|value| value.as_bytes() == word);
     absent_or("sec-fetch-dest", b"document") && absent_or("sec-fetch-mode", b"navigate")
 }
 
@@ -142,6 +157,46 @@ mod tests {
     }
 
     #[test]
+    fn e27_browsers_inside_of_apps_are_no_bots() {
+        let android = "Mozilla/5.0 (Linux; Android 13; SM-A515F; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/116.0.0.0 Mobile Safari/537.36";
+        let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148";
+        for (browser, app) in [
+            (android, "Viber/21.0.0.2"),
+            (iphone, "[Pinterest/iOS]"),
+            (android, "[Pinterest/Android]"),
+            (iphone, "Tumblr/iPhone/28.1/281001/17.0/tumblr"),
+            (android, "YaApp_Android/22.116.1 YaSearchBrowser/22.116.1 BroPP/1.0 SA/3"),
+            (android, "YandexSearch/8.80 YandexSearchBrowser/8.80"),
+            (android, "SogouMSE,SogouMobileBrowser/5.31.0"),
+            (iphone, "Flipboard/4.3.8"),
+            (android, "WhatsApp/2.23.20.76"),
+            (android, "QRScanner/3.2.1"),
+            (android, "SuperLive/1.8"),
+            (android, "[FB_IAB/FB4A;FBAV/440.0.0.0;]"),
+            (android, "Instagram 380.0.0.30.85 Android"),
+            (iphone, "Snapchat/12.33.0.19 (like Safari/8614.2.9.0.10, panda)"),
+            (android, "musical_ly_2022 BytedanceWebview/d8a21c6"),
+            (iphone, "Safari Line/13.16.1"),
+            (iphone, "MicroMessenger/8.0.40(0x18002831) NetType/WIFI Language/en"),
+            (iphone, "[LinkedInApp]/9.28.7586"),
+            (android, "Telegram-Android/10.6.1"),
+            (iphone, "GSA/280.3.563215112"),
+            (iphone, "Twitter for iPhone/10.13"),
+        ] {
+            let agent = format!("{browser} {app}");
+            assert_eq!(flags(&[("user-agent", &agent)]), Vec::<&str>::new(), "{agent}");
+        }
+        for agent in [
+            "Mozilla/5.0 (Linux; Android 14; Monitor) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36",
+            "Mozilla/5.0 (Linux; Android 13; 22101316G Build/ruby) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/118.0.0.0 Mobile Safari/537.36",
+            "Mozilla/5.0 (Linux; Android 9; Redmi 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/104.0.5112.97 Seznam.cz/9.4.0 Mobile Safari/537.36",
+            "Opera/9.80 (Android; Opera Mini/36.2.2254/119.132; U; fa) Presto/2.12.423 Version/12.16",
+        ] {
+            assert_eq!(flags(&[("user-agent", agent)]), Vec::<&str>::new(), "{agent}");
+        }
+    }
+
+    #[test]
     fn e27_crawlers_libraries_and_previews_are_bots() {
         for agent in [
             "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
@@ -151,6 +206,18 @@ mod tests {
             "TelegramBot (like TwitterBot)",
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/140.0.0.0 Safari/537.36",
             "Acme/1.0 (ops@acme.example)",
+            "Viber",
+            "Pinterest/0.2",
+            "Tumblr/14.0.835.186",
+            "WhatsApp/2.23.20.0",
+            "Mozilla/5.0 (compatible; YandexBot/3.0)",
+            "Mozilla/5.0 (compatible; SeznamBot/4.0)",
+            "Sogou web spider/4.0",
+            "Java/17.0.2",
+            "Ruby",
+            "libwww-perl/6.67",
+            "Uptime-Kuma/1.23",
+            "Mozilla/5.0 (en-us) AppleWebKit/525.13 (KHTML, like Gecko; Google Web Preview) Version/3.1 Safari/525.13",
         ] {
             assert_eq!(flags(&[("user-agent", agent)]), ["bot"], "{agent}");
         }
@@ -172,6 +239,8 @@ mod tests {
         assert_eq!(with("sec-fetch-dest", "image"), ["non_navigation"]);
         assert_eq!(with("sec-fetch-mode", "no-cors"), ["non_navigation"]);
         assert_eq!(with("sec-fetch-dest", "document"), Vec::<&str>::new());
+        let twice = |dest| flags(&[("user-agent", FIREFOX), ("sec-fetch-dest", "document"), ("sec-fetch-dest", dest)]);
+        assert_eq!((twice("document"), twice("image")), (Vec::new(), vec!["non_navigation"]));
         let iframe = flags(&[("user-agent", FIREFOX), ("sec-fetch-dest", "iframe"), ("sec-fetch-mode", "navigate")]);
         assert_eq!(iframe, ["non_navigation"]);
     }
