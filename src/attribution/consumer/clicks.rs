@@ -114,7 +114,8 @@ fn key(judge: &mut Judge<'_>, batch: &Batch<'_>, click: &Click<'_>) -> Result<Cl
 fn billable<'c>(click: &'c Click<'c>, verified: Option<ClickId>) -> Billable<'c> {
     Billable {
         clicked_at: click.clicked_at_ms,
-        tie: verified.map_or(0, |id| u64::from(id.random())),
+        // Within a millisecond the click that got the cookie comes before the one that brought it.
+        tie: u64::from(!click.visitor_new) << 32 | verified.map_or(0, |id| u64::from(id.random())),
         visitor: click.visitor_key,
         had_cookie: !click.visitor_new,
         ip_key: click.ip_key.as_deref().unwrap_or_default(),

@@ -201,3 +201,21 @@ fn another_merchants_click_brings_nothing_here() {
     assert_eq!(world.verdict("A-1"), ("wrong_merchant".into(), vec![]));
     assert!(world.books().is_empty());
 }
+
+#[test]
+fn e30_of_one_millisecond_the_click_without_a_cookie_comes_first() {
+    for randoms in [(1, 2), (2, 1)] {
+        let mut world = World::new();
+        let sketch = |random| super::world::ClickSketch { random, ..click(T0, 1, 1) };
+        let mut without = world.click(&sketch(randoms.0));
+        without["visitor_new"] = json!(true);
+        without["ip_key"] = json!("00000000000000aa");
+        let mut with = world.click(&sketch(randoms.1));
+        with["ip_key"] = json!("00000000000000aa");
+        world.append(CLICKS, Topic::Clicks, &without);
+        world.append(CLICKS, Topic::Clicks, &with);
+        world.round();
+        let totals = world.look(|view| view.click_totals());
+        assert_eq!((totals.clicks, totals.billable), (2, 1), "{randoms:?}");
+    }
+}
