@@ -167,7 +167,7 @@ impl Head {
 }
 
 /// The end of the head that starts at 0, if it is there, looking only from `from` on (where an earlier look ended).
-/// Refuses a head that has no end and is too long already.
+/// Refuses a head that has no end and is too long already, or begins like none: garbage may never have an end.
 pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
     // Empty lines before the request line end nothing.
     let first = leading(bytes)?;
@@ -180,8 +180,14 @@ pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
             _ => {}
         }
     }
-    if bytes.len() > first + REQUEST_LINE_BYTES + 1 && memchr(b'\n', &bytes[first..]).is_none() {
-        return Err(Refusal::LineTooLong);
+    match memchr(b'\n', &bytes[first..]) {
+        None if !may_become_request_line(&bytes[first..]) => return Err(Refusal::Malformed),
+        None if bytes.len() > first + REQUEST_LINE_BYTES + 1 => return Err(Refusal::LineTooLong),
+        Some(end) if from <= first + end => {
+            let (start, end) = request_line(bytes)?;
+            check_request_line(trim_line_end(&bytes[start..end]))?;
+        }
+        _ => {}
     }
     if bytes.len() > HEAD_BYTES { Err(Refusal::FieldsTooLarge) } else { Ok(None) }
 }
@@ -202,15 +208,35 @@ fn request_line(bytes: &[u8]) -> Result<(usize, usize), Refusal> {
     Ok((start, end))
 }
 
+/// Whether more bytes can make a request line of these.
+fn may_become_request_line(start: &[u8]) -> bool {
+    let mut parts = start.splitn(3, |byte| *byte == b' ');
+    let (method, target, version) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let in_order = |version: &[u8]| [b"HTTP/1.1\r", b"HTTP/1.0\r"].iter().any(|whole| whole.starts_with(version));
+    is_token(method, target.is_none())
+        && target.is_none_or(|target| is_visible(target) && (version.is_none() || !target.is_empty()))
+        && version.is_none_or(in_order)
+}
+
+fn is_token(text: &[u8], may_be_empty: bool) -> bool {
+    (may_be_empty || !text.is_empty()) && text.iter().all(|byte| KIND[usize::from(*byte)] & TOKEN != 0)
+}
+
+fn is_visible(target: &[u8]) -> bool {
+    target.iter().fold(true, |all, byte| all & (byte.is_ascii_graphic() && *byte != b'#'))
+}
+
 /// Checks `METHOD SP target SP HTTP/1.x`; gives the line that hyper must see if it is another.
 fn check_request_line(line: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     let first = memchr(b' ', line).ok_or(Refusal::Malformed)?;
     let (method, rest) = (&line[..first], &line[first + 1..]);
     let second = memchr(b' ', rest).ok_or(Refusal::Malformed)?;
     let (target, version) = (&rest[..second], &rest[second + 1..]);
-    let is_token = !method.is_empty() && method.iter().all(|byte| KIND[usize::from(*byte)] & TOKEN != 0);
-    let is_visible = target.iter().fold(true, |all, byte| all & (byte.is_ascii_graphic() && *byte != b'#'));
-    if !is_token || target.is_empty() || !is_visible || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
+    if !is_token(method, false)
+        || target.is_empty()
+        || !is_visible(target)
+        || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0")
+    {
         return Err(Refusal::Malformed);
     }
     let new_method = renamed(method);
@@ -237,7 +263,7 @@ fn retargeted(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, Refusal> 
     let by_path = match target {
         [b'/', ..] => target.to_vec(),
         _ => match memchr::memmem::find(target, b"://") {
-            Some(at) if at > 0 && target[..at].iter().all(u8::is_ascii_alphanumeric) => path_of(&target[at + 3..]),
+            Some(at) if is_scheme(&target[..at]) => path_of(&target[at + 3..]),
             // The method is checked before the path (contract E2).
             _ if !matches!(method, b"GET" | b"HEAD") => b"*".to_vec(),
             _ => return Err(Refusal::Malformed),
@@ -252,6 +278,12 @@ fn retargeted(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, Refusal> 
         }
     }
     Ok(Some(encoded))
+}
+
+/// RFC 3986 3.1.
+fn is_scheme(text: &[u8]) -> bool {
+    let known = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.first().is_some_and(u8::is_ascii_alphabetic) && text.iter().all(known)
 }
 
 fn path_of(after_scheme: &[u8]) -> Vec<u8> {
@@ -371,6 +403,8 @@ mod tests {
             ("GET /\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
             ("GET phone HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
             ("GET :// HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
+            ("GET 1a://h/ HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
+            ("GET a_b://h/ HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
             ("POST  HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
             ("G\u{e9}T / HTTP/1.1\r\nHost: x\r\n\r\n".into(), Malformed),
             ("GET /\r\nHost: x\r\n\r\n".into(), Malformed),
@@ -405,6 +439,7 @@ mod tests {
             ("GET http://h.example/phone?a=b", "GET /phone?a=b"),
             ("GET HTTPS://u@h.example:1", "GET /"),
             ("GET http://h.example?a", "GET /?a"),
+            ("GET a1+b-c.d://h.example/p", "GET /p"),
             ("GET /p?a=\"<b>`{c}\\", "GET /p?a=%22%3Cb%3E%60%7Bc%7D%5C"),
             ("CONNECT h.example:443", "OTHER *"),
             ("REFUSED /400", "OTHER /400"),
@@ -449,8 +484,36 @@ mod tests {
         assert_eq!(read(&many(FIELDS + 1)).err(), Some(Refusal::FieldsTooLarge));
         assert_eq!(find_end("\r\n".repeat(40).as_bytes(), 0), Err(Refusal::Malformed));
         assert_eq!(find_end("a".repeat(REQUEST_LINE_BYTES + 2).as_bytes(), 0), Err(Refusal::LineTooLong));
-        assert_eq!(find_end(format!("GET\n{}", "a".repeat(HEAD_BYTES)).as_bytes(), 0), Err(Refusal::FieldsTooLarge));
+        assert_eq!(find_end(format!("{GET}{}", "a".repeat(HEAD_BYTES)).as_bytes(), 0), Err(Refusal::FieldsTooLarge));
         assert_eq!(find_end(b"GET / HTTP/1.1\r\nHost: x\r\n\r", 0), Ok(None));
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\n";
+
+    #[test]
+    fn e38_garbage_is_refused_before_it_has_an_end() {
+        for garbage in [
+            &b"\x16\x03\x01\x02\x00\x01"[..],
+            b"PRI * HTTP/2",
+            b"\r\n\0",
+            b" GET",
+            b"GET  ",
+            b"GET / FTP",
+            b"GET / HTTP/1.1 ",
+            b"GET / HTTP/1.2",
+            b"GET /\x01",
+            b"GET /#",
+            b"GET /\r",
+            b"GET\n",
+            b"GET /\nHost: x\n",
+            b"\xffgarbage",
+        ] {
+            assert_eq!(find_end(garbage, 0), Err(Refusal::Malformed), "{garbage:?}");
+        }
+        let whole = b"\r\nM-SEARCH http://h/?a=\"b\" HTTP/1.0\r\nHost: x\r\n\r\n";
+        for length in 0..whole.len() {
+            assert_eq!(find_end(&whole[..length], 0), Ok(None), "{length}");
+        }
     }
 
     #[test]

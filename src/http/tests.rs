@@ -148,6 +148,19 @@ fn e38_malformed_requests_are_answered_in_their_turn_counted_and_closed() {
 }
 
 #[test]
+fn e36_e38_garbage_without_an_end_is_answered_at_once() {
+    let door = open(Bodies::Forgotten, Limits::new(100));
+    let begun = Instant::now();
+    let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[b'z'; 500]].concat();
+    for garbage in [&hello[..], b"PRI * HTTP/2.0\r\n", b"\0", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\xff"] {
+        let mut stream = door.connect();
+        stream.write_all(garbage).unwrap();
+        assert_eq!(statuses(&read_all(&mut stream)).last(), Some(&400), "{garbage:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
 fn requests_in_order_are_served_however_they_come() {
     let door = open(Bodies::Forgotten, Limits::new(100));
     let all = format!(
