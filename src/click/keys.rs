@@ -56,10 +56,8 @@ impl Keys {
                 }
                 continue;
             }
-            let number: u8 = match name.trim().parse() {
-                Ok(number @ 0..=15) => number,
-                _ => return Err(wrong),
-            };
+            // One spelling each: no sign, no leading zero.
+            let Some(number) = (0..16_u8).find(|number| number.to_string() == name.trim()) else { return Err(wrong) };
             let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
             if by_number[usize::from(number)].replace(key).is_some() {
                 return Err(KeysError::Twice { line: line_number });
@@ -178,6 +176,20 @@ mod tests {
         ];
         for (text, error) in cases {
             assert_eq!(Keys::parse(&text).err(), Some(error));
+        }
+    }
+
+    #[test]
+    fn e44_a_key_number_has_one_spelling() {
+        let parse = |number: &str| {
+            let hex = "ab".repeat(32);
+            Keys::parse(&format!("{number}:{hex}\nvisitor:{hex}")).map(|keys| format!("{keys:?}"))
+        };
+        for wrong in ["+5", "-0", "007", "00", "16", "0x5", "", "1 5"] {
+            assert_eq!(parse(wrong), Err(KeysError::Line { line: 1 }), "{wrong:?}");
+        }
+        for number in ["0", "9", "10", "15"] {
+            assert_eq!(parse(number), Ok(format!("Keys(signing {number})")));
         }
     }
 }
