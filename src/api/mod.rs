@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Extension};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -21,6 +21,8 @@ use utoipa_axum::routes;
 
 pub use access::{Access, Caller};
 pub use problem::{Fault, Problem};
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// The document's frame; the paths come from the routes themselves.
 #[derive(OpenApi)]
@@ -62,6 +64,13 @@ pub fn router(parts: impl IntoIterator<Item = OpenApiRouter>) -> axum::Router {
         .layer(Extension(document))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed(None))
+        .layer(axum::middleware::map_response(no_store))
+}
+
+/// No answer is for a cache (contract E4): what it says of money or of a fault is true for one caller at one moment.
+async fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }
 
 #[utoipa::path(
@@ -74,7 +83,9 @@ async fn openapi_document(Extension(document): Extension<Arc<str>>) -> Response 
 
 /// What the door refused before any route saw it: malformed HTTP, heads past their limits, too many connections.
 pub fn refused(refusal: crate::http::Refusal) -> Response {
-    Problem::new(refusal.status(), refusal.detail()).into_response()
+    let mut response = Problem::new(refusal.status(), refusal.detail()).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }
 
 /// The address that the listener's connection came from (contract I18); an IPv4-mapped one is IPv4.

@@ -143,3 +143,21 @@ async fn i25_errors_are_problems() {
     assert_eq!(unauthorised.header("www-authenticate"), Some("Bearer"));
     assert_eq!(unauthorised.header("content-type"), Some("application/problem+json"));
 }
+
+#[tokio::test]
+async fn e4_no_answer_of_the_api_is_for_a_cache() {
+    let shop = Shop::open();
+    let delete = Request::delete("/v1/refunds").body(Body::empty()).unwrap();
+    let without_token = Request::post("/v1/refunds").body(Body::empty()).unwrap();
+    for answer in [
+        shop.report(&sale("A")).await.expect(202),
+        shop.get("/openapi.json").await.expect(200),
+        shop.get("/v1/nothing").await.expect(404),
+        shop.ask(delete).await.expect(405),
+        shop.ask(without_token).await.expect(415),
+        shop.post("/v1/conversions", "{}").await.expect(422),
+    ] {
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{}", answer.json());
+    }
+    assert_eq!(crate::api::refused(crate::http::Refusal::Overloaded).headers()["cache-control"], "no-store");
+}
