@@ -8,7 +8,6 @@ use super::entries::{CouponEntry, LinkEntry, MerchantEntry, OfferEntry, Place, P
 use super::links::{Link, Links};
 use super::pages::Pages;
 use super::rulebook::{CouponRules, MerchantRules, OfferRules, PublisherRules, Rulebook, fold_coupon_code};
-use super::template::Template;
 use super::{Merchant, MerchantId, Offer, OfferId, PublisherId, Snapshot};
 use crate::toml_reader::{Violation, Violations};
 
@@ -241,7 +240,6 @@ impl<'v> Builder<'v> {
         Offer {
             id: entry.id,
             rules,
-            plain_landing_url: landing.as_ref().map(Template::plain),
             landing,
             fallback_url,
             deep_links: deep_links.unwrap_or_default(),

@@ -44,10 +44,8 @@ pub struct Offer {
     pub id: OfferId,
     pub rules: OfferRules,
     pub landing: Option<Template>,
-    /// Macros are not expanded here: a rejected click gets nothing of ours (contract E24).
+    /// It has no macros (contract E16).
     pub fallback_url: Option<String>,
-    /// The landing page with all macros empty, for rejected clicks (contract E24).
-    pub plain_landing_url: Option<String>,
     pub deep_links: DeepLinkHosts,
     pub click_id_parameter: String,
     pub stand_down: bool,

@@ -91,11 +91,6 @@ impl Template {
         Ok(template)
     }
 
-    /// The text with every macro empty.
-    pub fn plain(&self) -> String {
-        self.literal.clone()
-    }
-
     /// Appends the text with its macros expanded. `random` is asked once for each use of `{random}`.
     pub fn render(&self, values: &MacroValues<'_>, random: &mut dyn FnMut() -> u64, out: &mut Vec<u8>) {
         let literal = self.literal.as_bytes();

@@ -155,7 +155,7 @@ impl Desk {
             ClickId::sign(keys, clicked_at, target.offer.id, publisher_id, visitor_key, flags.bits(), random)
         });
         let has_page = match &click_id {
-            None => self.rejected_page(target.offer),
+            None => self.rejected_page(&target, clicked_at),
             Some(id) => self.page(&target, id, clicked_at, is_head, &mut flags),
         };
         let new_visitor = known.is_none().then_some(visitor);
@@ -190,15 +190,7 @@ impl Desk {
         let encoded = id.encode();
         let click_id = if is_head { "" } else { std::str::from_utf8(&encoded).unwrap_or_default() };
         let offer = target.offer;
-        let values = MacroValues {
-            click_id,
-            offer_id: offer.id,
-            publisher_id: target.publisher_id,
-            subs: std::array::from_fn(|number| self.query.sub(number as u8)),
-            source: self.query.value(Parameter::Source),
-            coupon_code: self.query.value(Parameter::Coupon),
-            clicked_at: at,
-        };
+        let values = macro_values(&self.query, target, click_id, at);
         let deep_link = self.query.value(Parameter::DeepLink);
         let random = &mut self.random;
         self.page.clear();
@@ -240,14 +232,21 @@ impl Desk {
         true
     }
 
-    /// Where a rejected click goes: nothing of ours is added (contract E24).
-    fn rejected_page(&mut self, offer: &Offer) -> bool {
-        let page = offer.fallback_url.as_ref().or(offer.plain_landing_url.as_ref());
-        let Some(page) = page.or(self.settings.fallback_url.as_ref()) else { return false };
+    /// Where a rejected click goes: nothing of ours is added, and macros without a value are empty (contract E24).
+    fn rejected_page(&mut self, target: &Target<'_>, at: TimeMs) -> bool {
+        let offer = target.offer;
+        let random = &mut self.random;
         self.page.clear();
-        self.page.extend_from_slice(page.as_bytes());
+        match (&offer.fallback_url, &offer.landing, &self.settings.fallback_url) {
+            (None, Some(landing), _) => {
+                let values = macro_values(&self.query, target, "", at);
+                landing.render(&values, &mut || random.next(), &mut self.page);
+            }
+            (Some(url), ..) | (None, None, Some(url)) => self.page.extend_from_slice(url.as_bytes()),
+            (None, None, None) => return false,
+        }
         let removed = [&offer.click_id_parameter, "afsrc"].map(|name| Ours { name, value: "", encoded: true });
-        location::write(page, &removed, &mut self.location);
+        location::write(std::str::from_utf8(&self.page).unwrap_or_default(), &removed, &mut self.location);
         true
     }
 
@@ -299,6 +298,19 @@ impl Desk {
         event.text("edge", &settings.name);
         event.plain("catalog", &snapshot.hash.as_bytes()[..8]);
         event.end();
+    }
+}
+
+/// What the macros of a click stand for. An empty click ID: there is none.
+fn macro_values<'a>(query: &'a Query, target: &Target<'_>, click_id: &'a str, at: TimeMs) -> MacroValues<'a> {
+    MacroValues {
+        click_id,
+        offer_id: target.offer.id,
+        publisher_id: target.publisher_id,
+        subs: std::array::from_fn(|number| query.sub(number as u8)),
+        source: query.value(Parameter::Source),
+        coupon_code: query.value(Parameter::Coupon),
+        clicked_at: at,
     }
 }
 

@@ -4,6 +4,7 @@
 mod rig;
 
 mod bad_input;
+mod clicks;
 mod journey;
 mod operation;
 mod overload;

@@ -1,0 +1,78 @@
+//! Clicks as a visitor sees them, and the events that they leave.
+
+use serde_json::Value;
+
+use crate::rig::server::{CATALOG, Start};
+use crate::rig::{Response, Server, books};
+
+const TERMS: &str = "[[offers.terms]]\nfrom = 2020-01-01T00:00:00Z\nwindow_days = 10\nmodel = \"last_click\"\n\
+                     default_rate = \"1%\"\n";
+
+/// A server whose catalog has one offer more, 13, with these lines.
+struct Shop {
+    server: Server,
+    _home: tempfile::TempDir,
+}
+
+impl Shop {
+    fn with(lines: &str, edge: &str) -> Shop {
+        let home = tempfile::tempdir().unwrap();
+        let offer = format!("[[offers]]\nid = 13\nmerchant_id = 1\nname = \"Other\"\n{lines}\n{TERMS}");
+        let start = Start {
+            catalog: Some(format!("{CATALOG}\n{offer}")),
+            config: vec![("edge", edge.into())],
+            ..Start::default()
+        };
+        Shop { server: Server::start(home.path(), &start), _home: home }
+    }
+
+    fn get(&self, target: &str) -> Response {
+        self.server.edge().get(target, &[])
+    }
+
+    fn location(&self, target: &str) -> String {
+        let response = self.get(target);
+        response.header("location").unwrap_or_else(|| panic!("{target}: {response:?}")).to_owned()
+    }
+
+    /// The one event of each click so far, by its label `sub10`.
+    fn event(&self, sub10: &str) -> Value {
+        let mut found: Vec<Value> = books::spooled(&self.server);
+        found.retain(|event| event["sub10"] == sub10);
+        assert_eq!(found.len(), 1, "{sub10}: {found:?}");
+        found.remove(0)
+    }
+}
+
+#[test]
+fn e14_e17_a_raw_macro_sets_none_of_ours() {
+    let lines = "landing_url = \"https://shop.example/l?a=b&{_sub2}\"\nstand_down = true\n\
+                 extra_parameters = { raw = \"{_sub1}\" }";
+    let shop = Shop::with(lines, "");
+    let evil = "x%26click_id%3Devil%26Afsrc%3D9%26gclid%3Dq%26raw%3D2%26c%256Cick_id%3D3%26ok%3D1";
+    let location = shop.location(&format!("/click?oid=13&pid=34&sub1={evil}&sub2={evil}&gclid=real"));
+    let query: Vec<&str> = location.split_once('?').unwrap().1.split('&').collect();
+    let named = |name: &str| -> Vec<&str> {
+        let is_named = |pair: &&&str| pair.split('=').next().unwrap().replace("%6C", "l").eq_ignore_ascii_case(name);
+        query.iter().filter(is_named).copied().collect()
+    };
+    assert_eq!((named("click_id").len(), named("afsrc"), named("gclid")), (1, vec!["afsrc=1"], vec!["gclid=real"]));
+    assert_eq!((named("raw"), named("ok").len()), (vec!["raw=x"], 2), "{location}");
+    assert!(!location.contains("evil"), "{location}");
+}
+
+#[test]
+fn e24_the_landing_page_of_a_rejected_click_has_its_macros() {
+    let lines = "landing_url = \"https://shop.example/{offer_id}/{publisher_id}?a={sub1}&b={click_id}&c={source}&\
+                 d={_sub2}&click_id=1&afsrc=1#{coupon_code}\"\nstand_down = true\n\
+                 extra_parameters = { aff_sub = \"{sub1}\" }";
+    let shop = Shop::with(lines, "");
+    let page = |publisher: &str| format!("https://shop.example/13/{publisher}?a=x%20y&b=&c=&d=1&e=2#");
+    // The raw macro cannot set ours here either.
+    let labels = "sub1=x%20y&sub2=1%26click_id%3Devil%26e%3D2";
+    assert_eq!(shop.location(&format!("/click?oid=13&pid=35&{labels}&sub10=pending")), page("35"));
+    assert_eq!(shop.location(&format!("/click?oid=13&pid=99&{labels}&sub10=unknown")), page("99"));
+    assert_eq!(shop.location(&format!("/click?oid=13&pid=x&{labels}&sub10=none")), page(""));
+    assert_eq!(shop.event("pending")["reject"], "publisher_pending");
+    assert_eq!(shop.event("unknown")["publisher_id"], 99);
+}
