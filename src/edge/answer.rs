@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    SET_COOKIE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, SET_COOKIE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::click::{Clicked, Clicks, DiskWait};
+use super::click::{Clicked, Clicks, DiskWait, Settings};
 use super::metrics::{Metrics, Outcome};
 use crate::http::Refusal;
 use crate::spool::Durable;
@@ -85,10 +85,8 @@ impl Edge {
         let query = request.uri().query().unwrap_or_default();
         let Some(clicked) = clicks.click(path, query, request.headers(), peer, is_head) else {
             let settings = &clicks.desk.settings;
-            let answer = match &settings.fallback_url {
-                Some(url) => plain(StatusCode::FOUND, b"", HeaderValue::from_str(url).ok().map(|url| (LOCATION, url))),
-                None => text(StatusCode::NOT_FOUND, "text/html; charset=utf-8", NOT_FOUND_PAGE),
-            };
+            let fallback = settings.fallback_url.as_ref().and_then(|url| HeaderValue::from_str(url).ok());
+            let answer = fallback.map_or_else(not_found, |url| redirect(url, settings));
             return (answer, Outcome::NotFound, None);
         };
         self.count_flags(&clicked);
@@ -105,7 +103,7 @@ impl Edge {
             Clicked { has_page: false, .. } => Outcome::NotFound,
             _ => Outcome::Redirected,
         };
-        (redirect(&clicks, &clicked), outcome, waits_for)
+        (click_answer(&clicks, &clicked), outcome, waits_for)
     }
 
     async fn wait_for_disk(&self, seq: u64) {
@@ -129,27 +127,39 @@ impl Edge {
     }
 }
 
-fn redirect(clicks: &Clicks, clicked: &Clicked) -> Answer {
+/// The page of a click, or ours where it has none. The cookie comes with both (contract E24, E31).
+fn click_answer(clicks: &Clicks, clicked: &Clicked) -> Answer {
     let settings = &clicks.desk.settings;
     let location = clicked.has_page.then(|| HeaderValue::from_bytes(&clicks.desk.location).ok()).flatten();
-    let Some(location) = location else {
-        return text(StatusCode::NOT_FOUND, "text/html; charset=utf-8", NOT_FOUND_PAGE);
+    let mut answer = match location {
+        Some(location) => {
+            let mut answer = redirect(location, settings);
+            answer.headers_mut().insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
+            answer
+        }
+        None => not_found(),
     };
-    let mut answer = plain(StatusCode::FOUND, b"", Some((LOCATION, location)));
-    let headers = answer.headers_mut();
-    headers.insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
-    if let Some(policy) = settings.referrer_policy {
-        headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static(policy));
-    }
     if let Some(visitor) = &clicked.new_visitor {
         let id = visitor.as_str();
         let cookie = format!("aff_vid={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}", settings.cookie_max_age_s);
         // Letters, digits and punctuation: always a header.
         if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
-            headers.insert(SET_COOKIE, cookie);
+            answer.headers_mut().insert(SET_COOKIE, cookie);
         }
     }
     answer
+}
+
+fn redirect(location: HeaderValue, settings: &Settings) -> Answer {
+    let mut answer = plain(StatusCode::FOUND, b"", Some((LOCATION, location)));
+    if let Some(policy) = settings.referrer_policy {
+        answer.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static(policy));
+    }
+    answer
+}
+
+fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "text/html; charset=utf-8", NOT_FOUND_PAGE)
 }
 
 fn refused(refusal: Refusal) -> (Answer, Outcome) {

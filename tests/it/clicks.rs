@@ -76,3 +76,33 @@ fn e24_the_landing_page_of_a_rejected_click_has_its_macros() {
     assert_eq!(shop.event("pending")["reject"], "publisher_pending");
     assert_eq!(shop.event("unknown")["publisher_id"], 99);
 }
+
+#[test]
+fn e24_e31_the_cookie_is_set_where_there_is_no_page_too() {
+    let shop = Shop::with("", "");
+    let cookie = |response: &Response| response.header("set-cookie").map(str::to_owned);
+    for target in ["/click?oid=13&pid=34", "/click?oid=13&pid=35"] {
+        let response = shop.get(target);
+        assert_eq!(response.status, 404, "{target}");
+        assert!(cookie(&response).is_some_and(|cookie| cookie.starts_with("aff_vid=")), "{target}: {response:?}");
+        let known = [("Cookie", "aff_vid=aaaaaaaaaaaaaaaaaaaaaa")];
+        assert_eq!(cookie(&shop.server.edge().get(target, &known)), None);
+        let head = shop.server.edge().try_request("HEAD", target, &[], b"").unwrap();
+        assert_eq!((head.status, cookie(&head)), (404, None));
+    }
+    // No click, no cookie.
+    assert_eq!(cookie(&shop.get("/nobody")), None);
+}
+
+#[test]
+fn e11_the_referrer_policy_stands_on_every_redirect() {
+    let shop = Shop::with("", "referrer_policy = \"origin\"\nfallback_url = \"https://network.example/\"");
+    for target in ["/phone", "/nobody", "/click?oid=13&pid=35"] {
+        let response = shop.get(target);
+        assert_eq!((response.status, response.header("referrer-policy")), (302, Some("origin")), "{target}");
+    }
+    let shop = Shop::with("", "fallback_url = \"https://network.example/\"");
+    for target in ["/phone", "/nobody"] {
+        assert_eq!(shop.get(target).header("referrer-policy"), None, "{target}");
+    }
+}
