@@ -266,7 +266,9 @@ impl Desk {
         }
         event.number("clicked_at_ms", told.clicked_at.0);
         event.number("offer_id", target.offer.id.0);
-        event.number("publisher_id", target.publisher_id.map_or(0, |id| id.0));
+        if let Some(id) = target.publisher_id {
+            event.number("publisher_id", id.0);
+        }
         event.number("merchant_id", target.offer.rules.merchant_id.0);
         event.text("link", target.code.unwrap_or_default());
         if settings.visitor == VisitorPrivacy::Full {

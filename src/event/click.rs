@@ -15,7 +15,8 @@ pub struct Click<'a> {
     pub click_id: Option<Cow<'a, str>>,
     pub clicked_at_ms: TimeMs,
     pub offer_id: OfferId,
-    pub publisher_id: PublisherId,
+    /// `None`: the link named none, or what is no number. Such a click is rejected.
+    pub publisher_id: Option<PublisherId>,
     pub merchant_id: MerchantId,
     #[serde(borrow)]
     pub link: Option<Cow<'a, str>>,

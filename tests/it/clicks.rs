@@ -78,6 +78,19 @@ fn e24_the_landing_page_of_a_rejected_click_has_its_macros() {
 }
 
 #[test]
+fn v1_a_publisher_that_is_no_number_is_left_out_of_the_event() {
+    let shop = Shop::with("landing_url = \"https://shop.example/\"", "");
+    for (number, publisher) in ["", "&pid=x", "&pid=4294967296", "&pid=-1"].iter().enumerate() {
+        assert_eq!(shop.get(&format!("/click?oid=13{publisher}&sub10={number}")).status, 302);
+        let event = shop.event(&number.to_string());
+        assert_eq!((event.get("publisher_id"), &event["reject"]), (None, &"unknown_publisher".into()), "{event}");
+    }
+    // It is counted all the same, as nobody's.
+    books::wait_for_report(&shop.server, 4, 0, 5);
+    books::assert_books_close(&shop.server);
+}
+
+#[test]
 fn e24_e31_the_cookie_is_set_where_there_is_no_page_too() {
     let shop = Shop::with("", "");
     let cookie = |response: &Response| response.header("set-cookie").map(str::to_owned);

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::judge::Judge;
 use crate::attribution::Touch;
+use crate::catalog::PublisherId;
 use crate::click::{ClickId, Verdict, VisitorKey};
 use crate::dedupe::Billable;
 use crate::event::Click;
@@ -85,12 +86,15 @@ impl<'c> ClickBatch<'c> {
     }
 }
 
+/// Whom clicks count for whose link names no publisher: no publisher has this number.
+const NOBODY: PublisherId = PublisherId(0);
+
 /// The row that a click is counted in.
 fn key(judge: &mut Judge<'_>, batch: &Batch<'_>, click: &Click<'_>) -> Result<ClickKey, StoreError> {
     let label = |label: &'_ Option<std::borrow::Cow<'_, str>>| -> Box<str> { label.as_deref().map_or("", cut).into() };
     let labels = &mut judge.memory.labels;
     let hour = click.clicked_at_ms.hour();
-    let mut publisher_id = click.publisher_id;
+    let mut publisher_id = click.publisher_id.unwrap_or(NOBODY);
     if click.reject.as_deref() == Some("unknown_publisher") {
         publisher_id = labels.admit_unknown_publisher(hour, publisher_id);
     }
@@ -121,7 +125,7 @@ fn billable<'c>(click: &'c Click<'c>, verified: Option<ClickId>) -> Billable<'c>
         ip_key: click.ip_key.as_deref().unwrap_or_default(),
         user_agent: click.user_agent.as_deref().unwrap_or_default(),
         offer_id: click.offer_id,
-        publisher_id: click.publisher_id,
+        publisher_id: click.publisher_id.unwrap_or(NOBODY),
         page: click.url.as_deref().unwrap_or_default(),
     }
 }
