@@ -304,9 +304,13 @@ pub fn expected(facts: &Facts, rulebook: &Rulebook, settings: &Settings) -> Expe
     let left = if refund.full || rejected { 0 } else { half_even(refund.millionths_left) + earned.fixed };
     let split = |amount: i128| {
         let exact: Vec<(i128, i128)> = award.parts.values().map(|parts| (amount * parts, 1_000_000)).collect();
+        // M33: more parts, then the publisher whose touch is later than every other that counts, then the lower ID.
         let tie = |i: usize| {
             let (publisher, parts) = award.parts.iter().nth(i).unwrap();
-            (*parts, counting.iter().rposition(|t| t.publisher == *publisher), std::cmp::Reverse(*publisher))
+            let mine = |t: &&T| t.publisher == *publisher;
+            let has_the_latest =
+                counting.iter().filter(mine).any(|t| !counting.iter().any(|other| other.later_than(t)));
+            (*parts, has_the_latest, std::cmp::Reverse(*publisher))
         };
         largest_remainders(amount, &exact, tie)
     };
