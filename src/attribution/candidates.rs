@@ -29,13 +29,20 @@ pub fn candidates<'a>(
     trace: &mut Trace,
 ) -> Vec<Candidate<'a>> {
     let own = own_click(facts, causes, trace);
+    let merchant_id = facts.report.merchant_id;
+    let ours = |touch: &Merged| touch.own || is_of_merchant(touch, merchant_id, rulebook);
     let touches = if facts.is_late_report(settings) {
         late_report(facts, own, settings, trace)
     } else {
-        kept_touches(facts, own, settings, trace)
+        kept_touches(facts, own, settings, ours, trace)
     };
-    let merchant_id = facts.report.merchant_id;
     touches.into_iter().filter_map(|touch| in_order(touch, merchant_id, rulebook, causes, trace)).collect()
+}
+
+/// Only touches at the reporting merchant are candidates (M1). Of the others nothing is said and nothing follows from
+/// them: where the visitor was at other merchants is not this one's to know. The report's own click is told apart.
+fn is_of_merchant(touch: &Merged, merchant_id: MerchantId, rulebook: &Rulebook) -> bool {
+    rulebook.offers.get(&touch.first.offer_id()).is_some_and(|offer| offer.merchant_id == merchant_id)
 }
 
 fn own_click(facts: &Facts, causes: &mut Causes, trace: &mut Trace) -> Option<Touch> {
@@ -72,7 +79,13 @@ fn late_report(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &m
 /// Merges all clicks, then keeps a bounded choice. Touches too late to count are chosen apart from the others: else a
 /// visitor who comes back after the order would push out the touch that brought it, and the money would depend on when
 /// the decision was made.
-fn kept_touches(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &mut Trace) -> Vec<Merged> {
+fn kept_touches(
+    facts: &Facts,
+    own: Option<Touch>,
+    settings: &Settings,
+    ours: impl Fn(&Merged) -> bool,
+    trace: &mut Trace,
+) -> Vec<Merged> {
     let clicks: BTreeSet<Touch> = facts.touches.iter().copied().chain(own).collect();
     let merged = merge(&clicks, own, settings.dedupe_window_ms);
     let latest = facts.latest_clicked_at(settings);
@@ -87,7 +100,9 @@ fn kept_touches(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &
         chosen.extend(own);
         dropped.extend(left);
     }
+    dropped.retain(&ours);
     explain_dropped(&dropped, trace);
+    chosen.retain(ours);
     chosen.sort();
     chosen
 }

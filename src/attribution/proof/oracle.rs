@@ -148,6 +148,8 @@ fn counting(facts: &Facts, rulebook: &Rulebook, settings: &Settings) -> (Vec<T>,
         let merchant = rulebook.offers.get(&OfferId(t.offer)).map(|offer| offer.merchant_id);
         let publisher = rulebook.publishers.contains_key(&PublisherId(t.publisher));
         match merchant {
+            // M1: the visitor's touches at the reporting merchant, and the own click.
+            merchant if !t.own && merchant != Some(facts.report.merchant_id) => {}
             Some(merchant) if merchant != facts.report.merchant_id => causes.push(Reason::WrongMerchant),
             _ if !publisher => causes.push(Reason::PublisherInactive),
             None => causes.push(Reason::NoTouch),

@@ -30,6 +30,23 @@ fn m1_touches_of_several_offers_of_the_merchant_are_candidates_together() {
 }
 
 #[test]
+fn m1_a_visitors_touches_elsewhere_leave_neither_cause_nor_trace() {
+    // Offer 21 is another merchant's, 77 is no longer in the catalog; so is publisher 9.
+    let story = story().other_offer(21, |offer| offer.merchant_id = MerchantId(2));
+    let elsewhere: Vec<ClickId> = [(21, 1), (21, 9), (77, 1), (77, 9)]
+        .iter()
+        .flat_map(|(offer, publisher)| (0..6).map(|n| click_of(1, *offer, *publisher, ORDERED_AT - n * HOUR, 0)))
+        .collect();
+    let decision = story.clone().clicks(&elsewhere).decide();
+    assert_eq!((decision.reason, decision.explanation), (Some(Reason::NoTouch), story.decide().explanation));
+    // The own click is told: of a removed offer there is no touch, of another merchant's it is the reason.
+    let removed = story.clone().own(elsewhere[12]).clicks(&elsewhere).decide();
+    let told: Vec<_> = removed.explanation.iter().filter_map(|step| step.click_id).collect();
+    assert_eq!((removed.reason, told), (Some(Reason::NoTouch), vec![elsewhere[12]]));
+    assert_eq!(story.own(elsewhere[0]).clicks(&elsewhere).reason(), Some(Reason::WrongMerchant));
+}
+
+#[test]
 fn m2_a_click_of_another_merchant_does_not_count() {
     let story = story().other_offer(21, |offer| offer.merchant_id = MerchantId(2));
     let foreign = click_of(7, 21, 1, ORDERED_AT, 0);
