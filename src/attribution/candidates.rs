@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::facts::{Facts, OwnClick, Settings, Touch};
 use super::touches::{Merged, keep, merge};
 use super::trace::{Trace, describe, short};
-use super::{Causes, Reason};
+use super::{Causes, Extent, Reason};
 use crate::catalog::rulebook::OfferRules;
 use crate::catalog::{MerchantId, Rulebook};
 use crate::commission::grouped;
@@ -86,7 +86,9 @@ fn kept_touches(
     ours: impl Fn(&Merged) -> bool,
     trace: &mut Trace,
 ) -> Vec<Merged> {
+    explain_extent(facts.extent, trace);
     let clicks: BTreeSet<Touch> = facts.touches.iter().copied().chain(own).collect();
+    let clicks: Vec<Touch> = clicks.into_iter().collect();
     let merged = merge(&clicks, own, settings.dedupe_window_ms);
     let latest = facts.latest_clicked_at(settings);
     let (in_time, too_late) = merged.into_iter().partition(|touch: &Merged| touch.first.clicked_at() <= latest);
@@ -105,6 +107,21 @@ fn kept_touches(
     chosen.retain(ours);
     chosen.sort();
     chosen
+}
+
+fn explain_extent(extent: Extent, trace: &mut Trace) {
+    let why = match extent {
+        Extent::Whole => return,
+        Extent::Reduced => {
+            "The visitor has so many clicks that only those are told which may be kept: per offer and publisher the first \
+             and the latest 3 touches."
+        }
+        Extent::Cut => {
+            "The visitor has more clicks than a decision reads: those stored first are left out. Of the others only those \
+             are told which may be kept."
+        }
+    };
+    trace.say("kept_touches", why);
 }
 
 fn explain_dropped(dropped: &[Merged], trace: &mut Trace) {

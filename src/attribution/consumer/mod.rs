@@ -6,6 +6,7 @@
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
 mod clicks;
+mod gather;
 mod judge;
 mod lanes;
 mod memory;

@@ -16,7 +16,7 @@ mod rules_terms;
 
 use std::collections::BTreeMap;
 
-use super::{Decision, Facts, Outcome, OwnClick, Reason, Settings, Touch, decide};
+use super::{Bounds, Clicks, Decision, Extent, Facts, Outcome, OwnClick, Reason, Settings, Touch, decide, reduce};
 use crate::catalog::rulebook::{
     CheckoutRule, CouponPolicy, CouponRules, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules,
     PublisherStatus, RateBasis, Terms, Unit,
@@ -155,6 +155,7 @@ pub fn story() -> Story {
         report: conversion(),
         own_click: OwnClick::None,
         touches: Vec::new(),
+        extent: Extent::Whole,
         refunds: Vec::new(),
         merchant_status: None,
         late_click_ignored: false,
