@@ -92,7 +92,6 @@ impl<'p, S: Source> Consumer<'p, S> {
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        self.activate_catalog()?;
         let reach = match self.source.reach() {
             Ok(reach) => reach,
             Err(error) => {
@@ -101,6 +100,8 @@ impl<'p, S: Source> Consumer<'p, S> {
                 return Ok(0);
             }
         };
+        // After it was looked how far to read: no click in there was made by a newer catalog than this one.
+        self.activate_catalog()?;
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::world::{T0, World, click};
+use super::world::{T0, World, click, snapshot};
+use crate::catalog::PublisherId;
+use crate::catalog::rulebook::{PublisherRules, PublisherStatus};
 use crate::spool::Topic;
 use crate::time::{DAY_MS, HOUR_MS};
 
@@ -26,6 +28,26 @@ fn a_click_and_an_order_become_money() {
     assert_eq!(shares[0].link.as_deref(), Some("phone"));
     assert_eq!((shares[0].sub1.as_deref(), shares[0].amount), (Some("a"), 1000));
     assert_eq!(world.metrics.lag_ms.value(), 0);
+}
+
+#[test]
+fn m2_a_catalog_loaded_while_spools_are_listed_is_not_older_than_their_clicks() {
+    let mut world = World::new();
+    let sketch = click(T0, 1, 9);
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&sketch).to_string()}));
+    world.append(CLICKS, Topic::Clicks, &world.click(&sketch));
+    world.append(ORDERS, Topic::Conversions, &report);
+    // Publisher 9 joins, their first click and order are written, and all of that while the consumer looks.
+    let catalog = std::sync::Arc::clone(&world.rules.catalog);
+    world.source.meanwhile = Some(Box::new(move || {
+        let publisher = PublisherRules { status: PublisherStatus::Approved, contract_signed: true };
+        let joined = snapshot(|book| {
+            book.publishers.insert(PublisherId(9), publisher);
+        });
+        catalog.store(std::sync::Arc::new(joined));
+    }));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(9, 120)]));
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! A visitor who clicks, or is made to click, far more often than a person does.
 
-use std::collections::HashMap;
-
 use serde_json::json;
 
-use super::world::{ClickSketch, T0, World, click, rulebook};
+use super::world::{ClickSketch, T0, World, click};
+use crate::catalog::OfferId;
 use crate::catalog::rulebook::Model;
-use crate::catalog::{Links, OfferId, Rulebook, Snapshot};
 use crate::spool::Topic;
 use crate::time::{DAY_MS, HOUR_MS};
 
@@ -20,12 +18,6 @@ fn hidden(at: i64, publisher: u32) -> ClickSketch {
 fn order(world: &mut World, order: &str, at: i64) {
     let visitor = json!({"visitor_id": world.visitor(1).as_str()});
     world.append(ORDERS, Topic::Conversions, &world.report(order, at, visitor));
-}
-
-fn load(world: &World, change: impl FnOnce(&mut Rulebook)) {
-    let mut book = rulebook();
-    change(&mut book);
-    world.rules.catalog.store(Snapshot::new(book, HashMap::new(), HashMap::new(), Links::default()).into());
 }
 
 #[test]
@@ -49,7 +41,7 @@ fn m4_a_flood_of_hidden_images_does_not_push_out_a_click() {
 #[test]
 fn m4_the_first_click_stays_the_first_behind_a_flood() {
     let mut world = World::new();
-    load(&world, |book| book.offers.get_mut(&OfferId(12)).unwrap().terms[0].model = Model::FirstClick);
+    world.load(|book| book.offers.get_mut(&OfferId(12)).unwrap().terms[0].model = Model::FirstClick);
     world.append(CLICKS, Topic::Clicks, &world.click(&click(T0, 1, 1)));
     for n in 1..1_100 {
         world.append(CLICKS, Topic::Clicks, &world.click(&click(T0 + n * 20_000, 1, 2)));
@@ -104,11 +96,11 @@ fn m50_a_late_click_reaches_every_conversion_of_its_visitor() {
 #[test]
 fn m50_a_late_click_reaches_as_far_as_the_terms_of_the_first_decision() {
     let mut world = World::new();
-    load(&world, |book| book.offers.get_mut(&OfferId(13)).unwrap().terms[0].window_days = 90);
+    world.load(|book| book.offers.get_mut(&OfferId(13)).unwrap().terms[0].window_days = 90);
     order(&mut world, "A-1", T0 + 80 * DAY_MS);
     world.round();
     // The offer with the long window is removed; the order was decided while it was there.
-    load(&world, |book| drop(book.offers.remove(&OfferId(13))));
+    world.load(|book| drop(book.offers.remove(&OfferId(13))));
     let late = ClickSketch { offer: 13, ..click(T0, 1, 2) };
     world.append(CLICKS, Topic::Clicks, &world.click(&late));
     world.round();
