@@ -56,6 +56,8 @@ impl Judge<'_> {
             report.merchant_status.map(|status| StatusFact { status, received: report.received_at_ms, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
             None => self.first_report(batch, report, status, at),
+    /// Refunds that wait since this transaction began, less those that wait no more.
+    pub waiting: i64,
             Some(known) if known.report.content_hash == report.content_hash => {
                 self.same_report(batch, known, report, status, at)
             }
@@ -78,7 +80,7 @@ impl Judge<'_> {
             RefundInsert::New => match known {
                 Some(known) => self.decide_again(batch, &known, refund.received_at_ms),
                 None => {
-                    self.metrics.refunds_waiting.add(1);
+                    self.waiting += 1;
                     Ok(())
                 }
             },
@@ -153,7 +155,7 @@ impl Judge<'_> {
         let known = Clicks::default();
         let clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, (span, own_click), known)?;
         let waited = batch.end_waiting(&report.conversion_id)?;
-        self.metrics.refunds_waiting.add(-(waited as i64));
+        self.waiting -= waited as i64;
         let (catalog, settings) = (&*self.terms.hash, self.settings);
         let new = NewConversion { report, spool, seq, own_click, clicks: &clicks, status, catalog, settings };
         let id = batch.add_conversion(&new)?;

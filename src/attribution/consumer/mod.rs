@@ -171,6 +171,7 @@ impl<'p, S: Source> Consumer<'p, S> {
             settings: self.rules.settings,
             terms: &self.terms,
             metrics: self.metrics,
+            waiting: 0,
         };
         let mut clicks = ClickBatch::default();
         let mut count = 0;
@@ -186,8 +187,10 @@ impl<'p, S: Source> Consumer<'p, S> {
         for (mark, from) in moves.marks(lanes) {
             batch.move_mark(mark, from)?;
         }
+        let waiting = judge.waiting;
         batch.record_horizon(self.memory.horizon)?;
         batch.commit()?;
+        self.metrics.refunds_waiting.add(waiting);
         for (mark, _) in moves.marks(lanes) {
             self.memory.marks.insert(mark.spool, *mark);
             self.source.applied(mark.spool, mark.next);
@@ -307,15 +310,19 @@ fn attempt(
     work: impl Fn(&mut Judge<'_>, &Batch<'_>) -> Result<(), NotApplied>,
 ) -> Result<(), StoreError> {
     let mut tries = 0;
+    let waiting = judge.waiting;
     loop {
         tries += 1;
+        // A try that failed has put in nothing.
+        judge.waiting = waiting;
         match batch.attempt(|batch| work(judge, batch)) {
             Ok(()) => return Ok(()),
             Err(error) if error.is_about_the_record() && tries < MAX_TRIES => {}
-            Err(error) if error.is_about_the_record() => return bury(judge, batch, step, &error.to_string()),
-            Err(NotApplied::Store(error)) => return Err(error),
-            // About the record, all others.
-            Err(error) => return bury(judge, batch, step, &error.to_string()),
+            Err(NotApplied::Store(error)) if !error.is_about_the_record() => return Err(error),
+            Err(error) => {
+                judge.waiting = waiting;
+                return bury(judge, batch, step, &error.to_string());
+            }
         }
     }
 }

@@ -81,6 +81,21 @@ fn m41_a_refund_waits_for_its_order() {
 }
 
 #[test]
+fn m41_a_report_tried_in_vain_does_not_change_how_many_refunds_wait() {
+    let mut world = World::new();
+    world.append(ORDERS, Topic::Conversions, &world.report("A-1", T0, json!({})));
+    // Another ID for the same order: it cannot be stored, though a refund waits for it.
+    let with = json!({"conversion_id": "another"});
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0, with));
+    let mut twin = world.report("A-1", T0, json!({}));
+    twin["conversion_id"] = json!("another");
+    world.append(ORDERS, Topic::Conversions, &twin);
+    world.round();
+    assert_eq!(world.metrics.dead_letters.value(), 1);
+    assert_eq!((world.metrics.refunds_waiting.value(), world.look(|view| view.refunds_waiting())), (1, 1));
+}
+
+#[test]
 fn m38_a_refund_after_the_order_posts_the_difference() {
     let mut world = World::new();
     let sketch = click(T0, 1, 1);
