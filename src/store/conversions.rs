@@ -18,7 +18,9 @@ pub struct RowId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusFact {
     pub status: MerchantStatus,
-    pub received: TimeMs,
+    /// The latest time of receipt in its spool up to this record. Of two requests at once the later one may be written
+    /// first, and a clock may be slewed back: within a spool the order of writing counts, as intake knows no other.
+    pub at: TimeMs,
     pub spool: SpoolId,
     pub seq: u64,
 }
@@ -89,8 +91,9 @@ impl NewConversion<'_> {
 
 impl StatusFact {
     /// Whether this one was received later than `other`: a total order, so that the order of arrival does not matter.
+    /// Within a spool it is that of the numbers, as `at` never goes back there.
     pub fn is_later_than(&self, other: &StatusFact) -> bool {
-        (self.received, self.spool.0, self.seq) > (other.received, other.spool.0, other.seq)
+        (self.at, self.spool.0, self.seq) > (other.at, other.spool.0, other.seq)
     }
 }
 
@@ -141,7 +144,7 @@ impl Batch<'_> {
             params![
                 id.0,
                 write_json("status", &status.status)?,
-                status.received.0,
+                status.at.0,
                 bits(status.spool.0),
                 status.seq
             ],
@@ -265,7 +268,7 @@ fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
         None => None,
         Some(status) => Some(StatusFact {
             status: read_json("status", &status)?,
-            received: TimeMs(row.get(7)?),
+            at: TimeMs(row.get(7)?),
             spool: SpoolId(unbits(row.get(8)?)),
             seq: row.get(9)?,
         }),

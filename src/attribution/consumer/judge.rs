@@ -10,6 +10,7 @@ use crate::event::{Conversion, Refund};
 use crate::ledger::NotPosted;
 use crate::spool::SpoolId;
 use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError, View};
+use crate::time::TimeMs;
 
 /// Conversions of one visitor that are read at once when a late click has them decided again.
 const PAGE: usize = 64;
@@ -39,6 +40,15 @@ impl NotApplied {
     }
 }
 
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub spool: SpoolId,
+    pub seq: u64,
+    /// The latest time of its spool up to it.
+    pub at: TimeMs,
+}
+
 pub struct Judge<'j> {
     pub memory: &'j mut Memory,
     pub keys: &'j Keys,
@@ -46,20 +56,19 @@ pub struct Judge<'j> {
     /// Of the active catalog.
     pub terms: &'j Terms,
     pub metrics: &'j AttributionMetrics,
+    /// Refunds that wait since this transaction began, less those that wait no more.
+    pub waiting: i64,
 }
 
 impl Judge<'_> {
     /// A report: the first of its order, the same again, or a conflict (contract M48).
-    pub fn report(&mut self, batch: &Batch<'_>, report: &Conversion, at: (SpoolId, u64)) -> Result<(), NotApplied> {
-        let (spool, seq) = at;
-        let status =
-            report.merchant_status.map(|status| StatusFact { status, received: report.received_at_ms, spool, seq });
+    pub fn report(&mut self, batch: &Batch<'_>, report: &Conversion, place: Place) -> Result<(), NotApplied> {
+        let Place { spool, seq, at } = place;
+        let status = report.merchant_status.map(|status| StatusFact { status, at, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
-            None => self.first_report(batch, report, status, at),
-    /// Refunds that wait since this transaction began, less those that wait no more.
-    pub waiting: i64,
+            None => self.first_report(batch, report, status, place),
             Some(known) if known.report.content_hash == report.content_hash => {
-                self.same_report(batch, known, report, status, at)
+                self.same_report(batch, known, report, status, place)
             }
             Some(_) => {
                 batch.add_conversion_conflict(spool, seq, report)?;
@@ -69,14 +78,14 @@ impl Judge<'_> {
         }
     }
 
-    pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, at: (SpoolId, u64)) -> Result<(), NotApplied> {
+    pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, place: Place) -> Result<(), NotApplied> {
         let known = batch.view().conversion(&refund.conversion_id)?;
         if batch.view().refund_count(&refund.conversion_id, MAX_REFUNDS)? >= MAX_REFUNDS {
             return Err(NotApplied::TooManyRefunds);
         }
         match batch.add_refund(refund, known.is_none())? {
             RefundInsert::Exact => Ok(()),
-            RefundInsert::Conflict => Ok(batch.add_refund_conflict(at.0, at.1, refund)?),
+            RefundInsert::Conflict => Ok(batch.add_refund_conflict(place.spool, place.seq, refund)?),
             RefundInsert::New => match known {
                 Some(known) => self.decide_again(batch, &known, refund.received_at_ms),
                 None => {
@@ -147,7 +156,7 @@ impl Judge<'_> {
         batch: &Batch<'_>,
         report: &Conversion,
         status: Option<StatusFact>,
-        (spool, seq): (SpoolId, u64),
+        Place { spool, seq, .. }: Place,
     ) -> Result<(), NotApplied> {
         let own_click = own_click(report, self.keys);
         let visitors = self.visitors(report, own_click, self.terms);
@@ -171,10 +180,11 @@ impl Judge<'_> {
         mut known: ConversionRow,
         report: &Conversion,
         status: Option<StatusFact>,
-        (spool, seq): (SpoolId, u64),
+        Place { spool, seq, .. }: Place,
     ) -> Result<(), NotApplied> {
         let mut changed = false;
-        if report.received_at_ms < known.report.received_at_ms {
+        let earlier = (report.received_at_ms, spool, seq) < (known.report.received_at_ms, known.spool, known.seq);
+        if earlier {
             batch.replace_report(known.id, report, spool, seq)?;
             known.report = report.clone();
             let terms = self.terms_of(batch.view(), &known.catalog)?;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clicks::ClickBatch;
-use judge::{Judge, NotApplied};
+use judge::{Judge, NotApplied, Place};
 use lanes::{Lanes, Moves, Step, What};
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
@@ -281,16 +281,16 @@ fn apply<'c>(
     topic: Topic,
     step: &'c Step<'_>,
 ) -> Result<(), StoreError> {
-    let at = (step.spool, step.seq);
+    let place = Place { spool: step.spool, seq: step.seq, at: step.at };
     match (&step.what, topic) {
         (What::Event(Event::Click(click)), Topic::Clicks) => clicks.take(judge, batch, click),
         (What::Event(Event::Conversion(report)), Topic::Conversions) => {
             judge.metrics.conversions.add(1);
-            attempt(judge, batch, step, |judge, batch| judge.report(batch, report, at))
+            attempt(judge, batch, step, |judge, batch| judge.report(batch, report, place))
         }
         (What::Event(Event::Refund(refund)), Topic::Conversions) => {
             judge.metrics.refunds.add(1);
-            attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, at))
+            attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, place))
         }
         (What::Event(Event::Other(_)), _) => Ok(()),
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),

@@ -165,11 +165,42 @@ fn m44_the_latest_received_status_counts() {
     assert!(world.books().is_empty());
     world.append(ORDERS, Topic::Conversions, &approved);
     world.round();
-    // Received earlier than what is known: it changes nothing.
-    world.append(ORDERS, Topic::Conversions, &early);
+    // Received earlier than what is known, by another process: it changes nothing.
+    world.append(ORDERS - 1, Topic::Conversions, &early);
     world.round();
     assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
     assert_eq!(world.decision("A-1")["state"], "pending");
+}
+
+/// Within a spool the order of writing counts, across spools the time; however they are read.
+#[test]
+fn m44_a_status_written_later_counts_though_it_was_received_a_little_earlier() {
+    let read = |rounds: &[&[u64]]| {
+        let mut world = World::new();
+        let id = world.click_id(&click(T0, 1, 1)).to_string();
+        let status = |at: i64, status: &str| {
+            let received = T0 + HOUR_MS + at;
+            world.report("A-1", T0, json!({"click_id": id, "received_at_ms": received, "merchant_status": status}))
+        };
+        let events = [(7, status(0, "pending")), (7, status(100, "approved")), (7, status(90, "rejected"))];
+        let other = [(8, status(95, "approved"))];
+        for (spool, event) in events.iter().chain(&other) {
+            world.append(*spool, Topic::Conversions, event);
+        }
+        world.source.spools.values_mut().for_each(|spool| spool.until = 0);
+        for round in rounds {
+            for spool in *round {
+                world.source.spools.get_mut(spool).unwrap().until += 1;
+            }
+            world.round();
+        }
+        world.decision("A-1")["state"].clone()
+    };
+    for rounds in
+        [&[&[7, 8][..], &[7], &[7]][..], &[&[8], &[7], &[7], &[7]], &[&[7], &[7], &[7], &[8]], &[&[7, 7, 7, 8]]]
+    {
+        assert_eq!(read(rounds), "rejected", "{rounds:?}");
+    }
 }
 
 #[test]
