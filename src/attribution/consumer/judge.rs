@@ -67,9 +67,7 @@ impl Judge<'_> {
         let status = report.merchant_status.map(|status| StatusFact { status, at, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
             None => self.first_report(batch, report, status, place),
-            Some(known) if known.report.content_hash == report.content_hash => {
-                self.same_report(batch, known, report, status, place)
-            }
+            Some(known) if known.report.is_same_report(report) => self.same_report(batch, known, report, status, place),
             Some(_) => {
                 batch.add_conversion_conflict(spool, seq, report)?;
                 self.metrics.count_outcome(Outcome::Unattributed, Some(Reason::Conflict));

@@ -105,6 +105,7 @@ fn conversion() -> Conversion {
         currency: Currency::parse("IRR").unwrap(),
         occurred_at_ms: TimeMs(ORDERED_AT),
         occurred_at_whole_seconds: false,
+        occurred_at_filled_in: Some(false),
         received_at_ms: TimeMs(ORDERED_AT),
         customer_id: None,
         new_customer: None,
@@ -131,6 +132,7 @@ fn refund(number: usize) -> Refund {
         items: Vec::new(),
         amount: None,
         occurred_at_ms: TimeMs(ORDERED_AT),
+        occurred_at_filled_in: Some(false),
         received_at_ms: TimeMs(ORDERED_AT + number as i64),
         content_hash: String::new(),
     }

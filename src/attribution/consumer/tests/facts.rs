@@ -150,6 +150,32 @@ fn m48_the_first_committed_report_wins() {
 }
 
 #[test]
+fn m44_a_status_without_a_time_counts_for_a_report_with_one() {
+    for old in [false, true] {
+        let mut world = World::new();
+        let id = world.click_id(&click(T0, 1, 1)).to_string();
+        let report = |occurred: i64, received: i64, filled_in: bool, hash: &str, status: Option<&str>| {
+            let with = json!({"click_id": id, "received_at_ms": received, "content_hash": hash,
+                "merchant_status": status, "occurred_at_filled_in": (!old).then_some(filled_in)});
+            world.report("A-1", occurred, with)
+        };
+        // Older versions hashed the time too.
+        let hashes = if old { ["00000000000000aa", "00000000000000bb"] } else { ["00000000000000aa"; 2] };
+        let told = report(T0, T0 + 5, false, hashes[0], None);
+        let rejected = report(T0 + 9, T0 + 9, true, hashes[1], Some("rejected"));
+        let other_time = report(T0 + 1, T0 + 12, false, "00000000000000aa", Some("approved"));
+        for event in [&told, &rejected, &other_time] {
+            world.append(ORDERS, Topic::Conversions, event);
+        }
+        world.round();
+        assert_eq!(world.decision("A-1")["state"], "rejected");
+        let conversion_id = world.conversion_id(1, "A-1", "sale");
+        // The one that says another time differs, the one that says none does not.
+        assert_eq!(world.look(|view| view.conflict_count(&conversion_id)), 1);
+    }
+}
+
+#[test]
 fn m44_the_latest_received_status_counts() {
     let mut world = World::new();
     let id = world.click_id(&click(T0, 1, 1)).to_string();
