@@ -23,6 +23,8 @@ pub struct Award<'a> {
     pub rates: Option<&'a Terms>,
     /// By publisher, ascending; none of 0 parts.
     pub parts: Vec<Part>,
+    /// Who has the latest counting touch: units left over are theirs first (M33).
+    pub latest_publisher: Option<PublisherId>,
     /// Its share is the coupon's, or marked by it.
     pub coupon_publisher: Option<PublisherId>,
 }
@@ -50,11 +52,13 @@ fn to_coupon<'a>(coupon: &Coupon<'a>, counting: &[Counting<'a>], trace: &mut Tra
     }
     let publisher_id = coupon.rules.publisher_id;
     let latest = counting.iter().rposition(|candidate| candidate.click().publisher_id() == publisher_id);
+    let latest_publisher = counting.last().map(|candidate| candidate.click().publisher_id());
     Award {
         offer_id: coupon.rules.offer_id,
         hold_days: coupon.terms.hold_days,
         rates: Some(coupon.rates(counting, trace)),
         parts: vec![Part { publisher_id, parts: ALL_PARTS, latest }],
+        latest_publisher,
         coupon_publisher: Some(publisher_id),
     }
 }
@@ -82,7 +86,8 @@ fn to_clicks<'a>(
         ),
     );
     let parts = shared(counting, terms.model, occurred_at, trace);
-    Award { offer_id, hold_days: terms.hold_days, rates, parts, coupon_publisher: marked }
+    let latest_publisher = Some(latest.click().publisher_id());
+    Award { offer_id, hold_days: terms.hold_days, rates, parts, latest_publisher, coupon_publisher: marked }
 }
 
 /// Parts of each touch, added up by publisher (M20).

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::facts::{Facts, OwnClick, Settings, Touch};
 use super::touches::{Merged, keep, merge};
 use super::trace::{Trace, describe, short};
-use super::{Causes, Reason};
+use super::{Causes, Extent, Reason};
 use crate::catalog::rulebook::OfferRules;
 use crate::catalog::{MerchantId, Rulebook};
 use crate::commission::grouped;
@@ -29,13 +29,20 @@ pub fn candidates<'a>(
     trace: &mut Trace,
 ) -> Vec<Candidate<'a>> {
     let own = own_click(facts, causes, trace);
+    let merchant_id = facts.report.merchant_id;
+    let ours = |touch: &Merged| touch.own || is_of_merchant(touch, merchant_id, rulebook);
     let touches = if facts.is_late_report(settings) {
         late_report(facts, own, settings, trace)
     } else {
-        kept_touches(facts, own, settings, trace)
+        kept_touches(facts, own, settings, ours, trace)
     };
-    let merchant_id = facts.report.merchant_id;
     touches.into_iter().filter_map(|touch| in_order(touch, merchant_id, rulebook, causes, trace)).collect()
+}
+
+/// Only touches at the reporting merchant are candidates (M1). Of the others nothing is said and nothing follows from
+/// them: where the visitor was at other merchants is not this one's to know. The report's own click is told apart.
+fn is_of_merchant(touch: &Merged, merchant_id: MerchantId, rulebook: &Rulebook) -> bool {
+    rulebook.offers.get(&touch.first.offer_id()).is_some_and(|offer| offer.merchant_id == merchant_id)
 }
 
 fn own_click(facts: &Facts, causes: &mut Causes, trace: &mut Trace) -> Option<Touch> {
@@ -72,8 +79,16 @@ fn late_report(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &m
 /// Merges all clicks, then keeps a bounded choice. Touches too late to count are chosen apart from the others: else a
 /// visitor who comes back after the order would push out the touch that brought it, and the money would depend on when
 /// the decision was made.
-fn kept_touches(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &mut Trace) -> Vec<Merged> {
+fn kept_touches(
+    facts: &Facts,
+    own: Option<Touch>,
+    settings: &Settings,
+    ours: impl Fn(&Merged) -> bool,
+    trace: &mut Trace,
+) -> Vec<Merged> {
+    explain_extent(facts.extent, trace);
     let clicks: BTreeSet<Touch> = facts.touches.iter().copied().chain(own).collect();
+    let clicks: Vec<Touch> = clicks.into_iter().collect();
     let merged = merge(&clicks, own, settings.dedupe_window_ms);
     let latest = facts.latest_clicked_at(settings);
     let (in_time, too_late) = merged.into_iter().partition(|touch: &Merged| touch.first.clicked_at() <= latest);
@@ -87,9 +102,26 @@ fn kept_touches(facts: &Facts, own: Option<Touch>, settings: &Settings, trace: &
         chosen.extend(own);
         dropped.extend(left);
     }
+    dropped.retain(&ours);
     explain_dropped(&dropped, trace);
+    chosen.retain(ours);
     chosen.sort();
     chosen
+}
+
+fn explain_extent(extent: Extent, trace: &mut Trace) {
+    let why = match extent {
+        Extent::Whole => return,
+        Extent::Reduced => {
+            "The visitor has so many clicks that only those are told which may be kept: per offer and publisher the first \
+             and the latest 3 touches."
+        }
+        Extent::Cut => {
+            "The visitor has more clicks than a decision reads: those stored first are left out. Of the others only those \
+             are told which may be kept."
+        }
+    };
+    trace.say("kept_touches", why);
 }
 
 fn explain_dropped(dropped: &[Merged], trace: &mut Trace) {

@@ -113,8 +113,8 @@ fn attributed(
 
 /// What was earned and what is left of it, each split anew (M33, M38).
 fn shares(award: &Award, counting: &[Counting], earned: i64, commission: i64) -> Vec<Share> {
-    let earned = commission::split(earned, &award.parts);
-    let kept = commission::split(commission, &award.parts);
+    let earned = commission::split(earned, &award.parts, award.latest_publisher);
+    let kept = commission::split(commission, &award.parts, award.latest_publisher);
     let shares = award.parts.iter().zip(earned.into_iter().zip(kept)).map(|(part, (earned, kept))| Share {
         publisher_id: part.publisher_id,
         parts: part.parts,

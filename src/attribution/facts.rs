@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::Extent;
 use crate::catalog::{OfferId, PublisherId};
 use crate::click::ClickId;
 use crate::event::{Conversion, MerchantStatus, Refund};
@@ -15,8 +16,10 @@ pub struct Facts {
     pub report: Conversion,
     pub own_click: OwnClick,
     /// Raw clicks of the visitor at the reporting merchant, as far as the touch index knows them, in any order: merging
-    /// and caps (M3, M4) are the decision's, and a late report leaves them out (M6).
+    /// and caps (M3, M4) are the decision's, and a late report leaves them out (M6). `reduce` may have left out some.
     pub touches: Vec<Touch>,
+    #[serde(default, skip_serializing_if = "Extent::is_whole")]
+    pub extent: Extent,
     /// In any order; the decision takes them by receipt, each `refund_id` once.
     pub refunds: Vec<Refund>,
     /// The latest received (M44); `None`: the report's own, if it has one.
@@ -35,15 +38,13 @@ impl Facts {
     /// The latest time that a click may have and still count: the lower end of the window as contract M10 reads it, and
     /// the skew of M11. A later one never changes the money.
     pub fn latest_clicked_at(&self, settings: &Settings) -> TimeMs {
-        self.occurred_at_most() + settings.clock_skew_ms.max(0)
+        settings.latest_clicked_at(&self.report)
     }
 
     /// The latest moment that the report may mean: the last millisecond of its second, if it was written in whole
     /// seconds (M10).
     pub fn occurred_at_most(&self) -> TimeMs {
-        let occurred_at = self.report.occurred_at_ms;
-        let whole = self.report.occurred_at_whole_seconds && occurred_at.0.rem_euclid(1_000) == 0;
-        if whole { occurred_at + 999 } else { occurred_at }
+        occurred_at_most(&self.report)
     }
 
     /// What the merchant says of the order now.
@@ -101,4 +102,17 @@ pub struct Settings {
     pub clock_skew_ms: i64,
     /// `attribution.max_report_delay_days` (M6).
     pub max_report_delay_days: u32,
+}
+
+impl Settings {
+    /// See `Facts::latest_clicked_at`.
+    pub fn latest_clicked_at(&self, report: &Conversion) -> TimeMs {
+        occurred_at_most(report) + self.clock_skew_ms.max(0)
+    }
+}
+
+fn occurred_at_most(report: &Conversion) -> TimeMs {
+    let occurred_at = report.occurred_at_ms;
+    let whole = report.occurred_at_whole_seconds && occurred_at.0.rem_euclid(1_000) == 0;
+    if whole { occurred_at + 999 } else { occurred_at }
 }

@@ -3,7 +3,8 @@
 //! `facts` is what is known of a conversion, `decision` what was found and why. In between, in the order in which the
 //! rules run: `candidates` (which clicks there are, merged and bounded by `touches`), `filters` (which of them count),
 //! `model` and `coupon` (`award`: who shares), then `commission` (how much). `decide` is that list; all of it is pure.
-//! `consumer` is the loop around it: it reads spools, gathers the facts and posts what was decided.
+//! `reduce` says which clicks of a visitor are worth keeping as facts. `consumer` is the loop around it: it reads spools,
+//! gathers the facts and posts what was decided.
 
 mod award;
 mod candidates;
@@ -17,6 +18,7 @@ mod filters;
 mod model;
 #[cfg(test)]
 mod proof;
+mod reduce;
 mod touches;
 mod trace;
 
@@ -26,3 +28,4 @@ pub use decide::{conflict, decide};
 use decision::Causes;
 pub use decision::{Decision, Outcome, Reason, Share, State, Step};
 pub use facts::{Facts, OwnClick, Settings, Touch};
+pub use reduce::{Bounds, Clicks, Extent, reduce};

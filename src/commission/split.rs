@@ -17,16 +17,17 @@ pub struct Part {
 }
 
 /// Floors each share, then gives the units left to the largest fractional remainders; equal remainders: more parts
-/// first, then the publisher of the later latest touch, then the lower publisher ID. The contract's "publisher of the
-/// latest touch" is read among those who tie, like the "later touch" of its example and of M18.
-pub fn split(amount: MinorUnits, parts: &[Part]) -> Vec<MinorUnits> {
+/// first, then `latest`, then the lower publisher ID. `latest` is the one publisher of the latest counting touch of all:
+/// where it does not tie, no other touch's time says anything.
+pub fn split(amount: MinorUnits, parts: &[Part], latest: Option<PublisherId>) -> Vec<MinorUnits> {
     let exact = |part: &Part| i128::from(amount.max(0)) * i128::from(part.parts);
     let all = i128::from(ALL_PARTS);
     let mut shares: Vec<MinorUnits> = parts.iter().map(|part| (exact(part) / all) as MinorUnits).collect();
     let mut order: Vec<usize> = (0..parts.len()).collect();
     order.sort_by_key(|&index| {
         let part = &parts[index];
-        (Reverse(exact(part) % all), Reverse(part.parts), Reverse(part.latest), part.publisher_id)
+        let is_latest = Some(part.publisher_id) == latest;
+        (Reverse(exact(part) % all), Reverse(part.parts), Reverse(is_latest), part.publisher_id)
     });
     let left = amount.max(0).saturating_sub(shares.iter().sum());
     // Fewer units are left than there are parts: each floor took less than one.
@@ -44,22 +45,40 @@ mod tests {
         Part { publisher_id: PublisherId(publisher), parts, latest: None }
     }
 
+    fn shares(amount: MinorUnits, parts: &[(u32, u32)], latest: u32) -> Vec<MinorUnits> {
+        let parts: Vec<Part> = parts.iter().map(|(publisher, parts)| part(*publisher, *parts)).collect();
+        split(amount, &parts, Some(PublisherId(latest)))
+    }
+
     #[test]
-    fn m33_units_left_go_to_remainders_then_parts_then_the_lower_id() {
-        assert_eq!(split(121, &[part(1, 333_333), part(2, 333_333), part(3, 333_334)]), [40, 40, 41]);
-        assert_eq!(split(1, &[part(1, 500_000), part(2, 500_000)]), [1, 0]);
-        assert_eq!(split(1, &[part(2, 500_000), part(1, 500_000)]), [0, 1]);
+    fn m33_units_left_go_to_remainders_then_parts_then_the_latest_then_the_lower_id() {
+        let three = [(1, 333_333), (2, 333_333), (3, 333_334)];
+        assert_eq!(shares(121, &three, 3), [40, 40, 41]);
+        let halves = [(1, 500_000), (2, 500_000)];
+        assert_eq!((shares(1, &halves, 1), shares(1, &halves, 2)), (vec![1, 0], vec![0, 1]));
+        assert_eq!(shares(1, &[(2, 500_000), (1, 500_000)], 9), [0, 1]);
         // 2 x 250,000 and 2 x 750,000: remainders are equal, parts are not.
-        assert_eq!(split(2, &[part(1, 250_000), part(2, 750_000)]), [0, 2]);
+        assert_eq!(shares(2, &[(1, 250_000), (2, 750_000)], 1), [0, 2]);
+    }
+
+    #[test]
+    fn m33_only_the_latest_touch_of_all_breaks_a_tie() {
+        // Publishers 1 and 2 tie behind 3, who has the latest touch: the lower ID, not the later click.
+        let three = [(1, 333_333), (2, 333_333), (3, 333_334)];
+        assert_eq!((shares(101, &three, 3), shares(2, &three, 3)), (vec![34, 33, 34], vec![1, 0, 1]));
+        let four = [(1, 250_000), (2, 250_000), (3, 250_000), (4, 250_000)];
+        assert_eq!(shares(102, &four, 4), [26, 25, 25, 26]);
+        let position = [(1, 400_000), (2, 100_000), (3, 100_000), (4, 400_000)];
+        assert_eq!(shares(13, &position, 4), [5, 2, 1, 5]);
     }
 
     #[test]
     fn shares_add_up_at_the_edge_of_64_bits() {
-        let parts = [part(1, 333_333), part(2, 333_333), part(3, 333_334)];
+        let parts = [(1, 333_333), (2, 333_333), (3, 333_334)];
         for amount in [0, 1, 2, MinorUnits::MAX - 1, MinorUnits::MAX] {
-            let shares = split(amount, &parts);
+            let shares = shares(amount, &parts, 3);
             assert_eq!(shares.iter().map(|share| i128::from(*share)).sum::<i128>(), i128::from(amount));
         }
-        assert_eq!(split(-5, &parts), [0, 0, 0]);
+        assert_eq!(shares(-5, &parts, 3), [0, 0, 0]);
     }
 }

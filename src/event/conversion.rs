@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::same::Said;
 use crate::catalog::MerchantId;
 use crate::money::{Currency, MinorUnits};
 use crate::time::TimeMs;
@@ -31,6 +32,9 @@ pub struct Conversion {
     /// (contract M10). False for a written `.000` and for a time that we filled in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub occurred_at_whole_seconds: bool,
+    /// `occurred_at` was not sent: it is the time of receipt. `None`: written by a version that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at_filled_in: Option<bool>,
     pub received_at_ms: TimeMs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
@@ -55,8 +59,7 @@ pub struct Conversion {
     pub extra: Option<serde_json::Map<String, serde_json::Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<String>,
-    /// Hash over the validated fields as sent (contract I12), 16 hex digits: two reports of one order with the same
-    /// hash are one report.
+    /// Hash over the validated fields as sent (contract I12) but `occurred_at`, 16 hex digits.
     pub content_hash: String,
 }
 
@@ -82,6 +85,37 @@ pub enum MerchantStatus {
     Approved,
     Pending,
     Rejected,
+}
+
+impl Conversion {
+    /// Whether two reports of one order say the same (contract I12): a time that we filled in is not compared.
+    pub fn is_same_report(&self, other: &Conversion) -> bool {
+        self.said().is_same(&other.said(), || self.says_what(other))
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said {
+            content_hash: &self.content_hash,
+            occurred_at: self.occurred_at_ms,
+            whole_seconds: self.occurred_at_whole_seconds,
+            received_at: self.received_at_ms,
+            filled_in: self.occurred_at_filled_in,
+        }
+    }
+
+    /// The fields that the hash is over.
+    fn says_what(&self, other: &Conversion) -> bool {
+        let texts = |report: &Conversion| {
+            let Conversion { click_id, coupon_code, visitor_id, customer_id, .. } = report;
+            [click_id, coupon_code, visitor_id, customer_id].map(Clone::clone)
+        };
+        let numbers =
+            |report: &Conversion| (report.amount, report.discount, report.checkout_started_at, report.new_customer);
+        texts(self) == texts(other)
+            && numbers(self) == numbers(other)
+            && self.items == other.items
+            && self.extra == other.extra
+    }
 }
 
 impl Item {

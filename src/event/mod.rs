@@ -6,6 +6,7 @@ mod click;
 mod conversion;
 mod conversion_id;
 mod refund;
+mod same;
 
 pub use click::Click;
 pub use conversion::{Conversion, Item, MerchantStatus};

@@ -73,9 +73,11 @@ impl Fingerprint {
         )
     }
 
-    /// One hash over all, 16 hex digits, for the exact check at consumption (contract M48).
+    /// One hash, 16 hex digits, for the exact check at consumption (contract M48): over all but what we may have filled
+    /// in, which stands there as if it had not been sent. The event tells its time anyway, and whether it was sent.
     pub fn content_hash(&self) -> String {
-        let bytes: Vec<u8> = self.hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect();
+        let compared = |(field, hash): (&&str, &u64)| if *field == FILLED_IN { ABSENT } else { *hash };
+        let bytes: Vec<u8> = self.fields.iter().zip(&self.hashes).map(compared).flat_map(u64::to_be_bytes).collect();
         format!("{:016x}", xxh3_64(&bytes))
     }
 }
@@ -194,6 +196,7 @@ mod tests {
         second.set("occurred_at", b"t");
         assert_eq!(second.differing(first.hashes()), Some(vec![]));
         assert_eq!(first.differing(second.hashes()), Some(vec![]));
+        assert_eq!(first.content_hash(), second.content_hash());
         second.set("items", b"i");
         second.set("amount", b"2");
         assert_eq!(second.differing(first.hashes()), Some(vec!["amount", "items"]));

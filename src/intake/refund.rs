@@ -70,6 +70,7 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<RefundReport, V
         items,
         amount,
         occurred_at_ms: occurred_at.unwrap_or(rules.received_at),
+        occurred_at_filled_in: Some(occurred_at.is_none()),
         received_at_ms: rules.received_at,
         content_hash: fingerprint.content_hash(),
     };

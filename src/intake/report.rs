@@ -104,6 +104,7 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<Report, Vec<Fau
         currency,
         occurred_at_ms: occurred_at.unwrap_or(rules.received_at),
         occurred_at_whole_seconds: whole_seconds,
+        occurred_at_filled_in: Some(occurred_at.is_none()),
         received_at_ms: rules.received_at,
         customer_id,
         new_customer,

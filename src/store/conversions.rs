@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 
 use super::{Batch, StoreError, View, bits, read_json, unbits, write_json};
-use crate::attribution::{OwnClick, Settings, Touch};
+use crate::attribution::{Clicks, Extent, OwnClick, Settings, Touch};
 use crate::catalog::MerchantId;
 use crate::click::{CLICK_ID_BYTES, ClickId, VisitorKey};
 use crate::event::{Conversion, MerchantStatus};
@@ -18,7 +18,9 @@ pub struct RowId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusFact {
     pub status: MerchantStatus,
-    pub received: TimeMs,
+    /// The latest time of receipt in its spool up to this record. Of two requests at once the later one may be written
+    /// first, and a clock may be slewed back: within a spool the order of writing counts, as intake knows no other.
+    pub at: TimeMs,
     pub spool: SpoolId,
     pub seq: u64,
 }
@@ -30,6 +32,13 @@ pub struct Horizon {
     pub until: TimeMs,
 }
 
+/// A conversion that takes a visitor's clicks as facts, up to a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenUntil {
+    pub until: TimeMs,
+    pub id: RowId,
+}
+
 /// A report that won.
 #[derive(Debug)]
 pub struct NewConversion<'a> {
@@ -37,7 +46,7 @@ pub struct NewConversion<'a> {
     pub spool: SpoolId,
     pub seq: u64,
     pub own_click: OwnClick,
-    pub touches: &'a [Touch],
+    pub clicks: &'a Clicks,
     pub status: Option<StatusFact>,
     pub catalog: &'a str,
     pub settings: Settings,
@@ -51,7 +60,7 @@ pub struct ConversionRow {
     pub spool: SpoolId,
     pub seq: u64,
     pub own_click: OwnClick,
-    pub touches: Vec<Touch>,
+    pub clicks: Clicks,
     pub status: Option<StatusFact>,
     /// Hash of the rulebook of the first decision: its terms hold for all later ones.
     pub catalog: String,
@@ -70,7 +79,7 @@ impl NewConversion<'_> {
             spool: self.spool,
             seq: self.seq,
             own_click: self.own_click,
-            touches: self.touches.to_vec(),
+            clicks: self.clicks.clone(),
             status: self.status,
             catalog: self.catalog.to_owned(),
             settings: self.settings,
@@ -82,8 +91,9 @@ impl NewConversion<'_> {
 
 impl StatusFact {
     /// Whether this one was received later than `other`: a total order, so that the order of arrival does not matter.
+    /// Within a spool it is that of the numbers, as `at` never goes back there.
     pub fn is_later_than(&self, other: &StatusFact) -> bool {
-        (self.received, self.spool.0, self.seq) > (other.received, other.spool.0, other.seq)
+        (self.at, self.spool.0, self.seq) > (other.at, other.spool.0, other.seq)
     }
 }
 
@@ -92,8 +102,8 @@ impl Batch<'_> {
         let report = new.report;
         self.execute(
             "INSERT INTO conversions (conversion_id, merchant_id, order_id, type, occurred_at_ms, content_hash, report,
-                 spool, seq, own_click, touches, catalog, settings, revision, booked_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14)",
+                 spool, seq, own_click, touches, extent, catalog, settings, revision, booked_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15)",
             params![
                 report.conversion_id,
                 report.merchant_id.0,
@@ -105,7 +115,8 @@ impl Batch<'_> {
                 bits(new.spool.0),
                 new.seq,
                 write_json("own click", &new.own_click)?,
-                touches_blob(new.touches),
+                touches_blob(&new.clicks.touches),
+                extent_code(new.clicks.extent),
                 new.catalog,
                 write_json("settings", &new.settings)?,
                 report.received_at_ms.0,
@@ -133,7 +144,7 @@ impl Batch<'_> {
             params![
                 id.0,
                 write_json("status", &status.status)?,
-                status.received.0,
+                status.at.0,
                 bits(status.spool.0),
                 status.seq
             ],
@@ -141,16 +152,26 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub fn record_touches(&self, id: RowId, touches: &[Touch]) -> Result<(), StoreError> {
-        self.execute("UPDATE conversions SET touches = ?2 WHERE id = ?1", params![id.0, touches_blob(touches)])?;
+    pub fn record_clicks(&self, id: RowId, clicks: &Clicks) -> Result<(), StoreError> {
+        self.execute(
+            "UPDATE conversions SET touches = ?2, extent = ?3 WHERE id = ?1",
+            params![id.0, touches_blob(&clicks.touches), extent_code(clicks.extent)],
+        )?;
         Ok(())
     }
 
-    /// From now on a click of this visitor made up to `until` finds the conversion.
-    pub fn watch_visitor(&self, visitor: VisitorKey, until: TimeMs, id: RowId) -> Result<(), StoreError> {
+    /// From now on a click of this visitor made from `since` to `until` finds the conversion.
+    pub fn watch_visitor(
+        &self,
+        visitor: VisitorKey,
+        since: TimeMs,
+        until: TimeMs,
+        id: RowId,
+    ) -> Result<(), StoreError> {
         self.execute(
-            "INSERT OR IGNORE INTO visitors (visitor, until_ms, conversion) VALUES (?1, ?2, ?3)",
-            params![bits(visitor.0), until.0, id.0],
+            "INSERT INTO visitors (visitor, since_ms, until_ms, conversion) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET since_ms = min(since_ms, excluded.since_ms)",
+            params![bits(visitor.0), since.0, until.0, id.0],
         )?;
         Ok(())
     }
@@ -162,7 +183,7 @@ impl Batch<'_> {
 }
 
 const COLUMNS: &str = "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, \
-    status_seq, catalog, settings, revision, booked_ms";
+    status_seq, catalog, settings, revision, booked_ms, extent";
 
 impl View<'_> {
     pub fn conversion(&self, conversion_id: &str) -> Result<Option<ConversionRow>, StoreError> {
@@ -205,19 +226,22 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// The visitor's conversions that are open to clicks up to a time from `from` to `to`; the latest first, at most
-    /// `limit`.
-    pub fn conversions_open_between(
+    /// The next conversions of the visitor that a click from `first` to `last` is a fact of, by the time up to which they
+    /// take clicks; at most `limit`, behind `after`: to walk through all in bounded steps. One may come twice.
+    pub fn conversions_open_to(
         &self,
         visitor: VisitorKey,
-        from: TimeMs,
-        to: TimeMs,
+        (first, last): (TimeMs, TimeMs),
+        after: Option<OpenUntil>,
         limit: usize,
-    ) -> Result<Vec<RowId>, StoreError> {
-        let sql = "SELECT conversion FROM visitors WHERE visitor = ?1 AND until_ms BETWEEN ?2 AND ?3
-             ORDER BY until_ms DESC, conversion DESC LIMIT ?4";
+    ) -> Result<Vec<OpenUntil>, StoreError> {
+        let sql = "SELECT until_ms, conversion FROM visitors
+             WHERE visitor = ?1 AND (until_ms, conversion) > (?2, ?3) AND since_ms <= ?4
+             ORDER BY until_ms, conversion LIMIT ?5";
+        let after = after.unwrap_or(OpenUntil { until: first, id: RowId(i64::MIN) });
         let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![bits(visitor.0), from.0, to.0, limit], |row| Ok(RowId(row.get(0)?)))?;
+        let read = |row: &Row<'_>| Ok(OpenUntil { until: TimeMs(row.get(0)?), id: RowId(row.get(1)?) });
+        let rows = statement.query_map(params![bits(visitor.0), after.until.0, after.id.0, last.0, limit], read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -244,7 +268,7 @@ fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
         None => None,
         Some(status) => Some(StatusFact {
             status: read_json("status", &status)?,
-            received: TimeMs(row.get(7)?),
+            at: TimeMs(row.get(7)?),
             spool: SpoolId(unbits(row.get(8)?)),
             seq: row.get(9)?,
         }),
@@ -255,13 +279,30 @@ fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
         spool: SpoolId(unbits(row.get(2)?)),
         seq: row.get(3)?,
         own_click: read_json("own click", &text(4)?)?,
-        touches: touches_of(&row.get::<_, Vec<u8>>(5)?)?,
+        clicks: Clicks { touches: touches_of(&row.get::<_, Vec<u8>>(5)?)?, extent: extent_of_code(row.get(14)?)? },
         status,
         catalog: text(10)?,
         settings: read_json("settings", &text(11)?)?,
         revision: row.get(12)?,
         booked: TimeMs(row.get(13)?),
     })
+}
+
+fn extent_code(extent: Extent) -> i64 {
+    match extent {
+        Extent::Whole => 0,
+        Extent::Reduced => 1,
+        Extent::Cut => 2,
+    }
+}
+
+fn extent_of_code(code: i64) -> Result<Extent, StoreError> {
+    match code {
+        0 => Ok(Extent::Whole),
+        1 => Ok(Extent::Reduced),
+        2 => Ok(Extent::Cut),
+        other => Err(StoreError::Unreadable { what: "extent", why: other.to_string() }),
+    }
 }
 
 fn touches_blob(touches: &[Touch]) -> Vec<u8> {

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, RowId, StoreError, View, read_json, write_json};
-use crate::attribution::{Decision, Facts, OwnClick, Touch};
+use crate::attribution::{Decision, Extent, Facts, OwnClick, Touch};
 use crate::event::{Conversion, MerchantStatus, Refund};
 use crate::time::TimeMs;
 
@@ -19,6 +19,8 @@ pub struct StoredFacts {
     pub occurred_at_whole_seconds: bool,
     pub own_click: OwnClick,
     pub touches: Vec<Touch>,
+    #[serde(default, skip_serializing_if = "Extent::is_whole")]
+    pub extent: Extent,
     pub refund_ids: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<MerchantStatus>,
@@ -43,6 +45,7 @@ impl StoredFacts {
             occurred_at_whole_seconds: facts.report.occurred_at_whole_seconds,
             own_click: facts.own_click,
             touches: facts.touches.clone(),
+            extent: facts.extent,
             refund_ids: facts.refunds.iter().map(|refund| refund.refund_id.clone()).collect(),
             merchant_status: facts.merchant_status,
             late_click_ignored: facts.late_click_ignored,
@@ -62,6 +65,7 @@ impl StoredFacts {
             report,
             own_click: self.own_click,
             touches: self.touches.clone(),
+            extent: self.extent,
             refunds: refunds.iter().filter(known).cloned().collect(),
             merchant_status: self.merchant_status,
             late_click_ignored: self.late_click_ignored,

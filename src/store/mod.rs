@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use conversions::{ConversionRow, Horizon, NewConversion, RowId, StatusFact};
+pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, StatusFact};
 pub use decisions::{DecisionRow, StoredFacts};
 pub use entries::BookLine;
 pub use marks::{DeadLetter, Mark, Quarantine};

@@ -34,11 +34,13 @@ impl Batch<'_> {
         if added == 1 {
             return Ok(RefundInsert::New);
         }
-        let sql = "SELECT content_hash FROM refunds WHERE merchant_id = ?1 AND refund_id = ?2";
+        let sql = "SELECT event FROM refunds WHERE merchant_id = ?1 AND refund_id = ?2";
         let known: Option<String> = (self.transaction.prepare_cached(sql)?)
             .query_row(params![refund.merchant_id.0, refund.refund_id], |row| row.get(0))
             .optional()?;
-        Ok(if known.as_deref() == Some(&refund.content_hash) { RefundInsert::Exact } else { RefundInsert::Conflict })
+        let known: Option<Refund> = known.map(|text| read_json("refund", &text)).transpose()?;
+        let exact = known.is_some_and(|known| known.is_same_report(refund));
+        Ok(if exact { RefundInsert::Exact } else { RefundInsert::Conflict })
     }
 
     /// The order came: its refunds wait no more. Returns how many did.

@@ -2,7 +2,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -172,4 +172,11 @@ CREATE TABLE touch_periods (
     touches INTEGER NOT NULL,
     filter BLOB                 -- made when it closes
 );
+";
+
+const SECOND: &str = "
+-- From when on a click is a fact of the conversion. 0 in rows from before: the conversion itself is asked.
+ALTER TABLE visitors ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
+-- How much of the visitor's clicks `touches` holds: 0 all, 1 those that may make a difference, 2 not all were read.
+ALTER TABLE conversions ADD COLUMN extent INTEGER NOT NULL DEFAULT 0;
 ";

@@ -15,8 +15,9 @@ use filter::Filter;
 /// A table is closed at this many rows: its index stays small enough to be written fast (measured).
 const PERIOD_TOUCHES: u64 = 1_000_000;
 
-/// Clicks of one visitor that a decision looks at, the latest of them. A person does not come near it.
-pub const MAX_TOUCHES: usize = 1_024;
+/// Clicks of one visitor that a look-up reads, the latest stored. Far more than a browser can be made to send unseen, and
+/// no more than 36 MB; beyond it the look-up is `cut`, which is counted and told.
+const MAX_READ: usize = 1_000_000;
 
 /// A click as it is put in. Labels are cut already.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub struct Labels {
     pub sub1: Option<String>,
 }
 
-/// What a look-up found. `cut`: there were more than `MAX_TOUCHES`.
+/// What a look-up found. `cut`: there was more than it may read.
 #[derive(Debug, Default)]
 pub struct Found {
     pub click_ids: Vec<ClickId>,
@@ -130,14 +131,26 @@ impl TouchIndex {
         Ok(old.len())
     }
 
-    /// The clicks of a visitor since `since`; the latest `MAX_TOUCHES` stored.
+    /// The clicks of a visitor since `since`; the latest 1,000,000 stored.
     pub fn find(&self, view: View<'_>, visitor: VisitorKey, since: TimeMs) -> Result<Found, StoreError> {
+        self.find_at_most(MAX_READ, view, visitor, since)
+    }
+
+    fn find_at_most(
+        &self,
+        most: usize,
+        view: View<'_>,
+        visitor: VisitorKey,
+        since: TimeMs,
+    ) -> Result<Found, StoreError> {
         let mut found = Found::default();
+        let mut left = most;
         for Table { period, filter } in self.latest_first() {
             if period.last < since || !filter.may_contain(visitor) {
                 continue;
             }
-            let in_period = view.touches(period.number, visitor, MAX_TOUCHES - found.click_ids.len())?;
+            let in_period = view.touches(period.number, visitor, left)?;
+            left -= in_period.click_ids.len();
             found.cut |= in_period.more;
             found.click_ids.extend(in_period.click_ids.into_iter().filter(|id| id.clicked_at() >= since));
         }
@@ -227,18 +240,20 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_with_too_many_clicks_is_cut_to_the_latest() {
+    fn a_look_up_that_reads_too_much_is_cut_to_the_latest() {
         let keys = Keys::parse(&Keys::file_text(&[1; 64])).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::open(&directory.path().join("s")).unwrap();
-        let mut index = TouchIndex::load(store.view()).unwrap();
-        let touches: Vec<Touched> =
-            (0..MAX_TOUCHES as i64 + 1).map(|n| touched(click(&keys, n, 5, n as u32))).collect();
+        let mut index = TouchIndex::load_with(store.view(), 4).unwrap();
+        let touches: Vec<Touched> = (0..7).map(|n| touched(click(&keys, n, 5, n as u32))).collect();
         let batch = store.begin().unwrap();
         index.add(&batch, &touches, TimeMs(DAY_MS)).unwrap();
-        let found = index.find(batch.view(), VisitorKey(5), TimeMs(0)).unwrap();
-        assert!(found.cut);
-        assert_eq!(found.click_ids.len(), MAX_TOUCHES);
-        assert!(!found.click_ids.contains(&touches[0].click_id));
+        let whole = index.find_at_most(7, batch.view(), VisitorKey(5), TimeMs(0)).unwrap();
+        assert_eq!((whole.click_ids.len(), whole.cut), (7, false));
+        for most in [6, 3, 2] {
+            let cut = index.find_at_most(most, batch.view(), VisitorKey(5), TimeMs(0)).unwrap();
+            assert_eq!((cut.click_ids.len(), cut.cut), (most, true));
+            assert_eq!(cut.click_ids[0], touches[6].click_id);
+        }
     }
 }

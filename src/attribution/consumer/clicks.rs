@@ -48,18 +48,7 @@ impl<'c> ClickBatch<'c> {
         rows.sort_unstable_by_key(|(key, _)| *key);
         batch.add_clicks(rows.into_iter())?;
         judge.memory.touches.add(batch, &self.touched, now)?;
-        for (visitor, clicks) in self.late {
-            match batch.attempt(|batch| judge.late_clicks(batch, &clicks)) {
-                Err(error) if error.is_about_the_record() => {
-                    judge.metrics.unread_conversions.add(1);
-                    let visitor = format!("{:016x}", visitor.0);
-                    tracing::error!(visitor, %error, "late clicks could not be applied to their visitor's conversions");
-                }
-                Err(super::judge::NotApplied::Store(error)) => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.late.into_values().try_for_each(|clicks| judge.late_clicks(batch, &clicks))
     }
 
     /// A touch comes only from an ID that verifies: it says who was sent where and when.

@@ -1,19 +1,19 @@
 //! Applies reports, refunds and late clicks: each changes a fact, then the conversion is decided again and the books get
 //! the difference.
 
+use super::gather::{Looks, Span};
 use super::memory::{Memory, Terms};
 use super::metrics::AttributionMetrics;
-use crate::attribution::{Outcome, OwnClick, Reason, Settings, Touch};
+use crate::attribution::{Clicks, Outcome, OwnClick, Reason, Settings, Touch};
 use crate::click::{ClickId, Keys, Verdict, VisitorId, VisitorKey};
 use crate::event::{Conversion, Refund};
 use crate::ledger::NotPosted;
 use crate::spool::SpoolId;
-use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError};
-use crate::time::{DAY_MS, TimeMs};
-use crate::touch::MAX_TOUCHES;
+use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError, View};
+use crate::time::TimeMs;
 
-/// Conversions of one visitor that a late click has decided again. A person does not come near it.
-const MAX_DECIDED_AGAIN: usize = 64;
+/// Conversions of one visitor that are read at once when a late click has them decided again.
+const PAGE: usize = 64;
 
 /// Refunds of one order: as many as it may have items. Each is decided with all before it.
 const MAX_REFUNDS: usize = 1_000;
@@ -40,6 +40,15 @@ impl NotApplied {
     }
 }
 
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub spool: SpoolId,
+    pub seq: u64,
+    /// The latest time of its spool up to it.
+    pub at: TimeMs,
+}
+
 pub struct Judge<'j> {
     pub memory: &'j mut Memory,
     pub keys: &'j Keys,
@@ -47,19 +56,18 @@ pub struct Judge<'j> {
     /// Of the active catalog.
     pub terms: &'j Terms,
     pub metrics: &'j AttributionMetrics,
+    /// Refunds that wait since this transaction began, less those that wait no more.
+    pub waiting: i64,
 }
 
 impl Judge<'_> {
     /// A report: the first of its order, the same again, or a conflict (contract M48).
-    pub fn report(&mut self, batch: &Batch<'_>, report: &Conversion, at: (SpoolId, u64)) -> Result<(), NotApplied> {
-        let (spool, seq) = at;
-        let status =
-            report.merchant_status.map(|status| StatusFact { status, received: report.received_at_ms, spool, seq });
+    pub fn report(&mut self, batch: &Batch<'_>, report: &Conversion, place: Place) -> Result<(), NotApplied> {
+        let Place { spool, seq, at } = place;
+        let status = report.merchant_status.map(|status| StatusFact { status, at, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
-            None => self.first_report(batch, report, status, at),
-            Some(known) if known.report.content_hash == report.content_hash => {
-                self.same_report(batch, known, report, status, at)
-            }
+            None => self.first_report(batch, report, status, place),
+            Some(known) if known.report.is_same_report(report) => self.same_report(batch, known, report, status, place),
             Some(_) => {
                 batch.add_conversion_conflict(spool, seq, report)?;
                 self.metrics.count_outcome(Outcome::Unattributed, Some(Reason::Conflict));
@@ -68,18 +76,18 @@ impl Judge<'_> {
         }
     }
 
-    pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, at: (SpoolId, u64)) -> Result<(), NotApplied> {
+    pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, place: Place) -> Result<(), NotApplied> {
         let known = batch.view().conversion(&refund.conversion_id)?;
         if batch.view().refund_count(&refund.conversion_id, MAX_REFUNDS)? >= MAX_REFUNDS {
             return Err(NotApplied::TooManyRefunds);
         }
         match batch.add_refund(refund, known.is_none())? {
             RefundInsert::Exact => Ok(()),
-            RefundInsert::Conflict => Ok(batch.add_refund_conflict(at.0, at.1, refund)?),
+            RefundInsert::Conflict => Ok(batch.add_refund_conflict(place.spool, place.seq, refund)?),
             RefundInsert::New => match known {
                 Some(known) => self.decide_again(batch, &known, refund.received_at_ms),
                 None => {
-                    self.metrics.refunds_waiting.add(1);
+                    self.waiting += 1;
                     Ok(())
                 }
             },
@@ -87,36 +95,57 @@ impl Judge<'_> {
     }
 
     /// Clicks of one visitor that came after decisions of their conversions. Those that the clicks are facts of are
-    /// decided again, once for all of the clicks.
-    pub fn late_clicks(&mut self, batch: &Batch<'_>, clicks: &[Touch]) -> Result<(), NotApplied> {
+    /// decided again, once for all of the clicks. One that cannot be decided is left as it is.
+    pub fn late_clicks(&mut self, batch: &Batch<'_>, clicks: &[Touch]) -> Result<(), StoreError> {
         let (Some(first), Some(last)) = (clicks.iter().min(), clicks.iter().max()) else { return Ok(()) };
-        let reach_ms = self.terms.kept_ms(self.settings.max_report_delay_days) + self.settings.clock_skew_ms + DAY_MS;
-        let (from, to) = (first.clicked_at(), last.clicked_at() + reach_ms);
-        let found = batch.view().conversions_open_between(first.0.visitor_key(), from, to, MAX_DECIDED_AGAIN + 1)?;
-        if found.len() > MAX_DECIDED_AGAIN {
-            self.metrics.unread_conversions.add(1);
-        }
-        for id in found.into_iter().take(MAX_DECIDED_AGAIN) {
-            if let Some(row) = batch.view().conversion_row(id)? {
-                self.add_clicks(batch, row, clicks)?;
+        let (visitor, between) = (first.0.visitor_key(), (first.clicked_at(), last.clicked_at()));
+        let mut looks = Looks::default();
+        let mut after = None;
+        loop {
+            let page = batch.view().conversions_open_to(visitor, between, after, PAGE)?;
+            for open in &page {
+                match batch.attempt(|batch| self.add_clicks(batch, open.id, clicks, &mut looks)) {
+                    Err(error) if error.is_about_the_record() => {
+                        self.metrics.unread_conversions.add(1);
+                        let conversion = open.id.0;
+                        tracing::error!(conversion, %error, "late clicks could not be applied to a conversion");
+                    }
+                    Err(NotApplied::Store(error)) => return Err(error),
+                    // About the record, all others.
+                    _ => {}
+                }
             }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+            after = page.last().copied();
         }
-        Ok(())
     }
 
-    fn add_clicks(&mut self, batch: &Batch<'_>, mut row: ConversionRow, clicks: &[Touch]) -> Result<(), NotApplied> {
-        let terms = self.memory.terms(batch.view(), &row.catalog)?;
+    /// Grouping is a function of all clicks (contract M3), so all are looked at again and not only the new ones.
+    fn add_clicks(
+        &mut self,
+        batch: &Batch<'_>,
+        id: RowId,
+        clicks: &[Touch],
+        looks: &mut Looks,
+    ) -> Result<(), NotApplied> {
+        let Some(mut row) = batch.view().conversion_row(id)? else { return Ok(()) };
+        let terms = self.terms_of(batch.view(), &row.catalog)?;
         let span = Span::of(&row.report, &terms, row.settings);
-        let new = |click: &&Touch| span.contains(click.clicked_at()) && !row.touches.contains(click);
-        let mut new: Vec<Touch> = clicks.iter().filter(new).copied().collect();
-        if row.touches.len() + new.len() > MAX_TOUCHES {
-            self.metrics.cut_lookups.add(1);
-            new.truncate(MAX_TOUCHES.saturating_sub(row.touches.len()));
-        }
+        let new = |click: &&Touch| span.contains(click.clicked_at()) && !row.clicks.touches.contains(click);
+        let new: Vec<Touch> = clicks.iter().filter(new).copied().collect();
         let Some(latest) = new.iter().max().copied() else { return Ok(()) };
+        let mut known = row.clicks.clone();
+        known.touches.extend(&new);
+        let visitors = self.visitors(&row.report, row.own_click, &terms);
+        let gathered = self.gather(batch.view(), looks, &visitors, (span, row.own_click), known)?;
+        if gathered == row.clicks {
+            return Ok(());
+        }
         self.metrics.late_clicks.add(new.len() as u64);
-        row.touches = sorted(row.touches.into_iter().chain(new).collect());
-        batch.record_touches(row.id, &row.touches)?;
+        row.clicks = gathered;
+        batch.record_clicks(row.id, &row.clicks)?;
         self.decide_again(batch, &row, latest.clicked_at())
     }
 
@@ -125,16 +154,17 @@ impl Judge<'_> {
         batch: &Batch<'_>,
         report: &Conversion,
         status: Option<StatusFact>,
-        (spool, seq): (SpoolId, u64),
+        Place { spool, seq, .. }: Place,
     ) -> Result<(), NotApplied> {
         let own_click = own_click(report, self.keys);
-        let visitors = self.visitors(report, own_click);
+        let visitors = self.visitors(report, own_click, self.terms);
         let span = Span::of(report, self.terms, self.settings);
-        let touches = self.touches(batch, &visitors, span)?;
+        let known = Clicks::default();
+        let clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, (span, own_click), known)?;
         let waited = batch.end_waiting(&report.conversion_id)?;
-        self.metrics.refunds_waiting.add(-(waited as i64));
+        self.waiting -= waited as i64;
         let (catalog, settings) = (&*self.terms.hash, self.settings);
-        let new = NewConversion { report, spool, seq, own_click, touches: &touches, status, catalog, settings };
+        let new = NewConversion { report, spool, seq, own_click, clicks: &clicks, status, catalog, settings };
         let id = batch.add_conversion(&new)?;
         self.watch(batch, &visitors, span, id)?;
         self.decide_again(batch, &new.row(id), report.received_at_ms)
@@ -148,20 +178,20 @@ impl Judge<'_> {
         mut known: ConversionRow,
         report: &Conversion,
         status: Option<StatusFact>,
-        (spool, seq): (SpoolId, u64),
+        Place { spool, seq, .. }: Place,
     ) -> Result<(), NotApplied> {
         let mut changed = false;
-        if report.received_at_ms < known.report.received_at_ms {
+        let earlier = (report.received_at_ms, spool, seq) < (known.report.received_at_ms, known.spool, known.seq);
+        if earlier {
             batch.replace_report(known.id, report, spool, seq)?;
             known.report = report.clone();
-            let terms = self.memory.terms(batch.view(), &known.catalog)?;
+            let terms = self.terms_of(batch.view(), &known.catalog)?;
             let span = Span::of(report, &terms, known.settings);
-            let visitors = self.visitors(report, known.own_click);
+            let visitors = self.visitors(report, known.own_click, &terms);
             self.watch(batch, &visitors, span, known.id)?;
-            let mut touches = self.touches(batch, &visitors, span)?;
-            touches.extend(known.touches.iter().filter(|touch| span.contains(touch.clicked_at())));
-            known.touches = sorted(touches);
-            batch.record_touches(known.id, &known.touches)?;
+            let at = (span, known.own_click);
+            known.clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, at, known.clicks)?;
+            batch.record_clicks(known.id, &known.clicks)?;
             changed = true;
         }
         if let Some(status) = status
@@ -175,12 +205,12 @@ impl Judge<'_> {
     }
 
     /// Who may have clicked: the visitor of the own click and the one that the merchant names (contract M1).
-    fn visitors(&self, report: &Conversion, own_click: OwnClick) -> Vec<VisitorKey> {
+    fn visitors(&self, report: &Conversion, own_click: OwnClick, terms: &Terms) -> Vec<VisitorKey> {
         let named = report.visitor_id.as_deref().and_then(|id| VisitorId::parse(id.as_bytes()));
         let mut visitors: Vec<VisitorKey> = named.map(|id| id.key(report.merchant_id, self.keys)).into_iter().collect();
         if let OwnClick::Verified(click_id) = own_click {
             // Another merchant's visitor has another key; what is found under it would be that merchant's.
-            let offer = self.terms.rulebook.offers.get(&click_id.offer_id());
+            let offer = terms.rulebook.offers.get(&click_id.offer_id());
             if offer.is_none_or(|offer| offer.merchant_id == report.merchant_id) {
                 visitors.push(click_id.visitor_key());
             }
@@ -192,60 +222,19 @@ impl Judge<'_> {
 
     /// From now on their late clicks find the conversion.
     fn watch(&mut self, batch: &Batch<'_>, visitors: &[VisitorKey], span: Span, id: RowId) -> Result<(), StoreError> {
-        let Some(until) = span.until else { return Ok(()) };
+        let Some(until) = span.clicks_until() else { return Ok(()) };
         for visitor in visitors {
-            batch.watch_visitor(*visitor, until, id)?;
+            batch.watch_visitor(*visitor, span.since, until, id)?;
             self.memory.watched.watch(*visitor, until);
         }
         self.memory.horizon.until = self.memory.horizon.until.max(until);
         Ok(())
     }
 
-    fn touches(&self, batch: &Batch<'_>, visitors: &[VisitorKey], span: Span) -> Result<Vec<Touch>, StoreError> {
-        let mut touches = Vec::new();
-        if span.until.is_some() {
-            for visitor in visitors {
-                let found = self.memory.touches.find(batch.view(), *visitor, span.since)?;
-                self.metrics.cut_lookups.add(u64::from(found.cut));
-                touches.extend(found.click_ids.into_iter().filter(|id| span.contains(id.clicked_at())).map(Touch));
-            }
-        }
-        Ok(sorted(touches))
+    /// The terms that a conversion is decided by.
+    pub fn terms_of(&mut self, view: View<'_>, catalog: &str) -> Result<Terms, StoreError> {
+        if *catalog == *self.terms.hash { Ok(self.terms.clone()) } else { self.memory.terms(view, catalog) }
     }
-}
-
-/// From when to when a visitor's click is a fact of a conversion. A report of whole seconds may mean the last millisecond
-/// of its second (contract M10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    since: TimeMs,
-    /// None for a late report: only its own click counts (contract M6).
-    until: Option<TimeMs>,
-}
-
-impl Span {
-    /// What is older is not kept for certain (contract M4). What was clicked after the report and after any window can
-    /// only have come later, and never counts.
-    fn of(report: &Conversion, terms: &Terms, settings: Settings) -> Span {
-        let (occurred, received) = (report.occurred_at_ms.0, report.received_at_ms.0);
-        let late = received.saturating_sub(occurred) > i64::from(settings.max_report_delay_days) * DAY_MS;
-        let until = received.max(occurred.saturating_add(settings.clock_skew_ms + 999));
-        Span {
-            since: TimeMs(received.saturating_sub(terms.kept_ms(settings.max_report_delay_days))),
-            until: (!late).then_some(TimeMs(until)),
-        }
-    }
-
-    fn contains(&self, at: TimeMs) -> bool {
-        self.until.is_some_and(|until| self.since <= at && at <= until)
-    }
-}
-
-/// The set counts, not the order: the same touches are always written alike.
-fn sorted(mut touches: Vec<Touch>) -> Vec<Touch> {
-    touches.sort_unstable();
-    touches.dedup();
-    touches
 }
 
 fn own_click(report: &Conversion, keys: &Keys) -> OwnClick {

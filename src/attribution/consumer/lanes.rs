@@ -37,8 +37,8 @@ pub struct Step<'r> {
     /// The mark after it.
     next: u64,
     item: usize,
-    /// Where it stands among the steps: the latest time of its spool so far.
-    at: TimeMs,
+    /// Where it stands among the steps: the latest time of its spool so far, from its first record on.
+    pub at: TimeMs,
     pub time: Option<TimeMs>,
     pub record: &'r [u8],
     pub what: What<'r>,
@@ -165,7 +165,7 @@ impl Lane {
     /// Adds the unbroken steps of what is read. True: nothing of this spool comes after them in this round.
     fn steps<'r>(&'r self, index: usize, steps: &mut Vec<Step<'r>>) -> bool {
         let mut due = self.mark.next;
-        let mut at = TimeMs(i64::MIN);
+        let mut at = self.mark.last.unwrap_or(TimeMs(i64::MIN));
         for (item, record) in (self.start..).zip(self.records.items(self.start)) {
             if record.last() < due {
                 continue;

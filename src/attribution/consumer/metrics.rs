@@ -100,12 +100,12 @@ impl AttributionMetrics {
             ),
             (
                 "afflux_touch_cut_lookups_total",
-                "Look-ups of visitors with more clicks than a decision looks at.",
+                "Look-ups of visitors with more clicks than one reads.",
                 &self.cut_lookups,
             ),
             (
                 "afflux_attribution_unread_conversions_total",
-                "Conversions that a late click did not reach: its visitor has too many, or they could not be decided.",
+                "Conversions that a late click did not reach, as they could not be decided again.",
                 &self.unread_conversions,
             ),
             (

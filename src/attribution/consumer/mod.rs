@@ -6,6 +6,7 @@
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
 mod clicks;
+mod gather;
 mod judge;
 mod lanes;
 mod memory;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clicks::ClickBatch;
-use judge::{Judge, NotApplied};
+use judge::{Judge, NotApplied, Place};
 use lanes::{Lanes, Moves, Step, What};
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
@@ -91,7 +92,6 @@ impl<'p, S: Source> Consumer<'p, S> {
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        self.activate_catalog()?;
         let reach = match self.source.reach() {
             Ok(reach) => reach,
             Err(error) => {
@@ -100,6 +100,8 @@ impl<'p, S: Source> Consumer<'p, S> {
                 return Ok(0);
             }
         };
+        // After it was looked how far to read: no click in there was made by a newer catalog than this one.
+        self.activate_catalog()?;
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
@@ -169,6 +171,7 @@ impl<'p, S: Source> Consumer<'p, S> {
             settings: self.rules.settings,
             terms: &self.terms,
             metrics: self.metrics,
+            waiting: 0,
         };
         let mut clicks = ClickBatch::default();
         let mut count = 0;
@@ -184,8 +187,10 @@ impl<'p, S: Source> Consumer<'p, S> {
         for (mark, from) in moves.marks(lanes) {
             batch.move_mark(mark, from)?;
         }
+        let waiting = judge.waiting;
         batch.record_horizon(self.memory.horizon)?;
         batch.commit()?;
+        self.metrics.refunds_waiting.add(waiting);
         for (mark, _) in moves.marks(lanes) {
             self.memory.marks.insert(mark.spool, *mark);
             self.source.applied(mark.spool, mark.next);
@@ -276,16 +281,16 @@ fn apply<'c>(
     topic: Topic,
     step: &'c Step<'_>,
 ) -> Result<(), StoreError> {
-    let at = (step.spool, step.seq);
+    let place = Place { spool: step.spool, seq: step.seq, at: step.at };
     match (&step.what, topic) {
         (What::Event(Event::Click(click)), Topic::Clicks) => clicks.take(judge, batch, click),
         (What::Event(Event::Conversion(report)), Topic::Conversions) => {
             judge.metrics.conversions.add(1);
-            attempt(judge, batch, step, |judge, batch| judge.report(batch, report, at))
+            attempt(judge, batch, step, |judge, batch| judge.report(batch, report, place))
         }
         (What::Event(Event::Refund(refund)), Topic::Conversions) => {
             judge.metrics.refunds.add(1);
-            attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, at))
+            attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, place))
         }
         (What::Event(Event::Other(_)), _) => Ok(()),
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
@@ -305,15 +310,19 @@ fn attempt(
     work: impl Fn(&mut Judge<'_>, &Batch<'_>) -> Result<(), NotApplied>,
 ) -> Result<(), StoreError> {
     let mut tries = 0;
+    let waiting = judge.waiting;
     loop {
         tries += 1;
+        // A try that failed has put in nothing.
+        judge.waiting = waiting;
         match batch.attempt(|batch| work(judge, batch)) {
             Ok(()) => return Ok(()),
             Err(error) if error.is_about_the_record() && tries < MAX_TRIES => {}
-            Err(error) if error.is_about_the_record() => return bury(judge, batch, step, &error.to_string()),
-            Err(NotApplied::Store(error)) => return Err(error),
-            // About the record, all others.
-            Err(error) => return bury(judge, batch, step, &error.to_string()),
+            Err(NotApplied::Store(error)) if !error.is_about_the_record() => return Err(error),
+            Err(error) => {
+                judge.waiting = waiting;
+                return bury(judge, batch, step, &error.to_string());
+            }
         }
     }
 }

@@ -13,16 +13,13 @@ impl Judge<'_> {
         let facts = Facts {
             report: row.report.clone(),
             own_click: row.own_click,
-            touches: row.touches.clone(),
+            touches: row.clicks.touches.clone(),
+            extent: row.clicks.extent,
             refunds: batch.view().refunds(&row.report.conversion_id)?,
             merchant_status: row.status.map(|fact| fact.status),
             late_click_ignored: false,
         };
-        let terms = if *row.catalog == *self.terms.hash {
-            self.terms.clone()
-        } else {
-            self.memory.terms(batch.view(), &row.catalog)?
-        };
+        let terms = self.terms_of(batch.view(), &row.catalog)?;
         let decided = || decide(&facts, &terms.rulebook, &row.settings);
         // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
         let decision =

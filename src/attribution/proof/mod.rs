@@ -16,7 +16,7 @@ mod rules_terms;
 
 use std::collections::BTreeMap;
 
-use super::{Decision, Facts, Outcome, OwnClick, Reason, Settings, Touch, decide};
+use super::{Bounds, Clicks, Decision, Extent, Facts, Outcome, OwnClick, Reason, Settings, Touch, decide, reduce};
 use crate::catalog::rulebook::{
     CheckoutRule, CouponPolicy, CouponRules, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules,
     PublisherStatus, RateBasis, Terms, Unit,
@@ -105,6 +105,7 @@ fn conversion() -> Conversion {
         currency: Currency::parse("IRR").unwrap(),
         occurred_at_ms: TimeMs(ORDERED_AT),
         occurred_at_whole_seconds: false,
+        occurred_at_filled_in: Some(false),
         received_at_ms: TimeMs(ORDERED_AT),
         customer_id: None,
         new_customer: None,
@@ -131,6 +132,7 @@ fn refund(number: usize) -> Refund {
         items: Vec::new(),
         amount: None,
         occurred_at_ms: TimeMs(ORDERED_AT),
+        occurred_at_filled_in: Some(false),
         received_at_ms: TimeMs(ORDERED_AT + number as i64),
         content_hash: String::new(),
     }
@@ -155,6 +157,7 @@ pub fn story() -> Story {
         report: conversion(),
         own_click: OwnClick::None,
         touches: Vec::new(),
+        extent: Extent::Whole,
         refunds: Vec::new(),
         merchant_status: None,
         late_click_ignored: false,

@@ -148,6 +148,8 @@ fn counting(facts: &Facts, rulebook: &Rulebook, settings: &Settings) -> (Vec<T>,
         let merchant = rulebook.offers.get(&OfferId(t.offer)).map(|offer| offer.merchant_id);
         let publisher = rulebook.publishers.contains_key(&PublisherId(t.publisher));
         match merchant {
+            // M1: the visitor's touches at the reporting merchant, and the own click.
+            merchant if !t.own && merchant != Some(facts.report.merchant_id) => {}
             Some(merchant) if merchant != facts.report.merchant_id => causes.push(Reason::WrongMerchant),
             _ if !publisher => causes.push(Reason::PublisherInactive),
             None => causes.push(Reason::NoTouch),
@@ -304,9 +306,13 @@ pub fn expected(facts: &Facts, rulebook: &Rulebook, settings: &Settings) -> Expe
     let left = if refund.full || rejected { 0 } else { half_even(refund.millionths_left) + earned.fixed };
     let split = |amount: i128| {
         let exact: Vec<(i128, i128)> = award.parts.values().map(|parts| (amount * parts, 1_000_000)).collect();
+        // M33: more parts, then the publisher whose touch is later than every other that counts, then the lower ID.
         let tie = |i: usize| {
             let (publisher, parts) = award.parts.iter().nth(i).unwrap();
-            (*parts, counting.iter().rposition(|t| t.publisher == *publisher), std::cmp::Reverse(*publisher))
+            let mine = |t: &&T| t.publisher == *publisher;
+            let has_the_latest =
+                counting.iter().filter(mine).any(|t| !counting.iter().any(|other| other.later_than(t)));
+            (*parts, has_the_latest, std::cmp::Reverse(*publisher))
         };
         largest_remainders(amount, &exact, tie)
     };

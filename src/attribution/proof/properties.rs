@@ -6,7 +6,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 
 use super::oracle::{Expected, expected};
-use super::random::world;
+use super::random::{flooded, world};
 use super::*;
 use crate::ledger::{self, Account, Balances, Entry, Occasion};
 use crate::money::ALL_PARTS;
@@ -59,6 +59,21 @@ fn rearranged(story: &Story, seed: u64) -> Story {
     story
 }
 
+/// As the consumer reduces a visitor's clicks, however few they are.
+fn reduced(story: &Story, touches: Vec<Touch>) -> Clicks {
+    let own = match story.facts.own_click {
+        OwnClick::Verified(click_id) => Some(Touch(click_id)),
+        OwnClick::None | OwnClick::Invalid => None,
+    };
+    let latest = story.facts.latest_clicked_at(&story.settings);
+    let bounds = Bounds { own, window_ms: story.settings.dedupe_window_ms, latest, until: TimeMs(i64::MAX) };
+    reduce(Clicks { touches, extent: Extent::Reduced }, &bounds)
+}
+
+fn without_words(decision: Decision) -> Decision {
+    Decision { explanation: Vec::new(), ..decision }
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -84,6 +99,29 @@ proptest! {
     #[test]
     fn the_order_and_repetition_of_facts_change_nothing(story in world(), seed in any::<u64>()) {
         prop_assert_eq!(rearranged(&story, seed).decide(), story.decide());
+    }
+
+    /// What is left out of a visitor's clicks makes no difference, and nor does leaving out twice.
+    #[test]
+    fn deciding_by_reduced_clicks_is_deciding_by_all(story in prop_oneof![world(), flooded()], seed in any::<u64>()) {
+        let reduced = reduced(&story, story.facts.touches.clone());
+        let mut facts = story.facts.clone();
+        facts.touches = reduced.touches.clone();
+        let by_reduced = decide(&facts, &story.rulebook, &story.settings);
+        prop_assert_eq!(without_words(by_reduced), without_words(story.decide()));
+        prop_assert_eq!(&super::properties::reduced(&story, reduced.touches.clone()), &reduced);
+        prop_assert_eq!(&super::properties::reduced(&story, rearranged(&story, seed).facts.touches), &reduced);
+    }
+
+    /// Clicks that come later than all that was reduced find it as if nothing had been left out.
+    #[test]
+    fn reduced_clicks_take_later_ones(story in prop_oneof![world(), flooded()], part in 0usize..=100) {
+        let mut all = story.facts.touches.clone();
+        all.sort();
+        let later = all.split_off(all.len() * part / 100);
+        let mut so_far = reduced(&story, all).touches;
+        so_far.extend(later);
+        prop_assert_eq!(reduced(&story, so_far), reduced(&story, story.facts.touches.clone()));
     }
 
     #[test]

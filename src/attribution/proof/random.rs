@@ -192,3 +192,20 @@ pub fn world() -> impl Strategy<Value = Story> {
         },
     )
 }
+
+/// A world whose visitor is made to click hundreds of times by a few publishers, within the window of double clicks and
+/// beyond it, seen and hidden.
+pub fn flooded() -> impl Strategy<Value = Story> {
+    let step =
+        (1u32..5, select(vec![12u32, 12, 13]), 1u64..3, select(vec![0i64, 1, 900, 4_000, 9_999, 10_000, 40_000]));
+    let steps = vec((step, select(vec![0u8, 1, 1, 5])), 100..400);
+    (world(), steps, -3_000_000i64..100_000).prop_map(|(mut story, steps, start)| {
+        let mut at = ORDERED_AT + start;
+        let click = |((publisher, offer, visitor, step), labels): &((u32, u32, u64, i64), u8)| {
+            at += step;
+            Touch(click_of(*visitor, *offer, *publisher, at, *labels))
+        };
+        story.facts.touches.extend(steps.iter().map(click).collect::<Vec<_>>());
+        story
+    })
+}

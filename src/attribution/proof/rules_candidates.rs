@@ -30,6 +30,49 @@ fn m1_touches_of_several_offers_of_the_merchant_are_candidates_together() {
 }
 
 #[test]
+fn m1_a_visitors_touches_elsewhere_leave_neither_cause_nor_trace() {
+    // Offer 21 is another merchant's, 77 is no longer in the catalog; so is publisher 9.
+    let story = story().other_offer(21, |offer| offer.merchant_id = MerchantId(2));
+    let elsewhere: Vec<ClickId> = [(21, 1), (21, 9), (77, 1), (77, 9)]
+        .iter()
+        .flat_map(|(offer, publisher)| (0..6).map(|n| click_of(1, *offer, *publisher, ORDERED_AT - n * HOUR, 0)))
+        .collect();
+    let decision = story.clone().clicks(&elsewhere).decide();
+    assert_eq!((decision.reason, decision.explanation), (Some(Reason::NoTouch), story.decide().explanation));
+    // The own click is told: of a removed offer there is no touch, of another merchant's it is the reason.
+    let removed = story.clone().own(elsewhere[12]).clicks(&elsewhere).decide();
+    let told: Vec<_> = removed.explanation.iter().filter_map(|step| step.click_id).collect();
+    assert_eq!((removed.reason, told), (Some(Reason::NoTouch), vec![elsewhere[12]]));
+    assert_eq!(story.own(elsewhere[0]).clicks(&elsewhere).reason(), Some(Reason::WrongMerchant));
+}
+
+#[test]
+fn m4_the_caps_see_through_what_was_reduced() {
+    // 1,300 publishers clicked later than the first touch of the own click's stream, which lies in the midst of them.
+    let mut story = story().model(Model::Linear);
+    let own = click(1, ORDERED_AT - 30 * HOUR);
+    let ours: Vec<ClickId> = (0..9).map(|n| click(1, ORDERED_AT - 100 * HOUR + n * 11 * HOUR)).collect();
+    story = story.clicks(&ours).clicks(&[own]).own(own);
+    for publisher in 100..1_400 {
+        story = story.publisher(publisher, Some(PublisherStatus::Approved));
+        story = story.clicks(&[click(publisher, ORDERED_AT - 90 * HOUR + i64::from(publisher) * 200_000)]);
+    }
+    let bounds = Bounds {
+        own: Some(Touch(own)),
+        window_ms: story.settings.dedupe_window_ms,
+        latest: story.facts.latest_clicked_at(&story.settings),
+        until: TimeMs(ORDERED_AT),
+    };
+    let clicks = Clicks { touches: story.facts.touches.clone(), extent: Extent::Whole };
+    let reduced = reduce(clicks, &bounds);
+    assert_eq!((reduced.extent, reduced.touches.len() < 1_100), (Extent::Reduced, true));
+    let mut by_reduced = story.clone();
+    by_reduced.facts.touches = reduced.touches;
+    assert_eq!(by_reduced.shares(), story.shares());
+    assert_eq!(story.shares().len(), 64);
+}
+
+#[test]
 fn m2_a_click_of_another_merchant_does_not_count() {
     let story = story().other_offer(21, |offer| offer.merchant_id = MerchantId(2));
     let foreign = click_of(7, 21, 1, ORDERED_AT, 0);

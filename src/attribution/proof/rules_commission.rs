@@ -100,12 +100,20 @@ fn m33_the_unit_left_goes_to_the_publisher_of_the_later_touch() {
 }
 
 #[test]
-fn m33_ties_below_the_largest_remainder_go_to_the_later_touch_too() {
-    let three: Vec<ClickId> =
-        [2, 1, 3].iter().zip(0..).map(|(publisher, n)| click(*publisher, ORDERED_AT - 9 + n)).collect();
-    let story = story().model(Model::Linear).terms(|terms| terms.default_rate = percent("122")).clicks(&three);
-    // 40.666 each: publisher 3 has the larger remainder, then 1 clicked later than 2.
-    assert_eq!(story.shares(), [(1, 333_333, 41), (2, 333_333, 40), (3, 333_334, 41)]);
+fn m33_among_those_who_tie_without_the_latest_touch_the_lower_id_is_first() {
+    let shares = |model: Model, order: &[u32], amount: &str| {
+        let clicks: Vec<ClickId> =
+            order.iter().zip(0..).map(|(publisher, n)| click(*publisher, ORDERED_AT - 9 + n)).collect();
+        let story = story().model(model).terms(|terms| terms.default_rate = percent(amount)).clicks(&clicks);
+        story.shares().into_iter().map(|(_, _, commission)| commission).collect::<Vec<_>>()
+    };
+    for order in [[1, 2, 3], [2, 1, 3]] {
+        assert_eq!(shares(Model::Linear, &order, "101"), [34, 33, 34]);
+        assert_eq!(shares(Model::Linear, &order, "2"), [1, 0, 1]);
+    }
+    assert_eq!(shares(Model::Linear, &[1, 2, 3, 4], "102"), [26, 25, 25, 26]);
+    assert_eq!(shares(Model::Linear, &[4, 3, 2, 1], "102"), [26, 26, 25, 25]);
+    assert_eq!(shares(Model::Position, &[1, 2, 3, 4], "13"), [5, 2, 1, 5]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::shop::{Answer, Setup, Shop, post, sale};
+use crate::event::Conversion;
 
 fn with(mut report: Value, change: Value) -> Value {
     report.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -104,6 +105,19 @@ async fn i12_another_status_is_the_same_report_and_a_new_fact() {
     // A conflict changes no status.
     shop.get("/postback?order_id=A&amount=101&token=p-secret&status=trash").await.expect(409);
     assert_eq!(shop.disk.events().len(), 3);
+}
+
+#[tokio::test]
+async fn i12_a_status_without_a_time_is_the_same_report_at_consumption_too() {
+    let shop = Shop::open();
+    let told = json!({"order_id": "A", "type": "sale", "amount": 100, "occurred_at": "2026-11-22T06:00:00Z"});
+    shop.report(&told).await.expect(202);
+    shop.clock.advance(5_000);
+    assert!(shop.get("/postback?order_id=A&amount=100&token=p-secret&status=trash").await.expect(200).is_replay());
+    let events: Vec<Conversion> =
+        shop.disk.events().into_iter().map(|event| serde_json::from_value(event).unwrap()).collect();
+    assert_eq!(events.iter().map(|event| event.occurred_at_filled_in).collect::<Vec<_>>(), [Some(false), Some(true)]);
+    assert!(events[0].is_same_report(&events[1]));
 }
 
 #[tokio::test]

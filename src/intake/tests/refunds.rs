@@ -30,7 +30,8 @@ async fn i37_a_refund_of_items_becomes_an_event() {
         json!({
             "event": "refund", "schema": 1, "spool": "0000000000000007", "seq": 1, "refund_id": "R-1",
             "conversion_id": conversion_id, "merchant_id": 1, "order_id": "A-1001", "type": "sale", "reason": "return",
-            "items": [{"sku": "p1", "quantity": 1}], "occurred_at_ms": NOW.0 - 1_800_000, "received_at_ms": NOW.0,
+            "items": [{"sku": "p1", "quantity": 1}], "occurred_at_ms": NOW.0 - 1_800_000,
+            "occurred_at_filled_in": false, "received_at_ms": NOW.0,
             "content_hash": null,
         })
     );

@@ -27,7 +27,7 @@ async fn i1_a_report_becomes_an_event_with_all_its_fields() {
             "event": "conversion", "schema": 1, "spool": "0000000000000007", "seq": 0,
             "conversion_id": conversion_id, "merchant_id": 1, "order_id": "A-1001", "type": "sale", "click_id": "…",
             "coupon_code": "YALDA", "amount": 1_250_000, "currency": "IRR", "occurred_at_ms": 1_795_329_000_000_i64,
-            "occurred_at_whole_seconds": true, "received_at_ms": NOW.0, "customer_id": "c-9", "new_customer": true, "discount": 50_000,
+            "occurred_at_whole_seconds": true, "occurred_at_filled_in": false, "received_at_ms": NOW.0, "customer_id": "c-9", "new_customer": true, "discount": 50_000,
             "checkout_started_at_ms": 1_795_328_880_000_i64,
             "items": [{"sku": "p1", "category": "mobile", "quantity": 1, "unit_amount": 1_300_000, "discount": 50_000}],
             "source_ip": "192.0.2.7", "content_hash": null,

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::world::{T0, World, click};
+use super::world::{T0, World, click, snapshot};
+use crate::catalog::PublisherId;
+use crate::catalog::rulebook::{PublisherRules, PublisherStatus};
 use crate::spool::Topic;
 use crate::time::{DAY_MS, HOUR_MS};
 
@@ -26,6 +28,26 @@ fn a_click_and_an_order_become_money() {
     assert_eq!(shares[0].link.as_deref(), Some("phone"));
     assert_eq!((shares[0].sub1.as_deref(), shares[0].amount), (Some("a"), 1000));
     assert_eq!(world.metrics.lag_ms.value(), 0);
+}
+
+#[test]
+fn m2_a_catalog_loaded_while_spools_are_listed_is_not_older_than_their_clicks() {
+    let mut world = World::new();
+    let sketch = click(T0, 1, 9);
+    let report = world.report("A-1", T0 + HOUR_MS, json!({"click_id": world.click_id(&sketch).to_string()}));
+    world.append(CLICKS, Topic::Clicks, &world.click(&sketch));
+    world.append(ORDERS, Topic::Conversions, &report);
+    // Publisher 9 joins, their first click and order are written, and all of that while the consumer looks.
+    let catalog = std::sync::Arc::clone(&world.rules.catalog);
+    world.source.meanwhile = Some(Box::new(move || {
+        let publisher = PublisherRules { status: PublisherStatus::Approved, contract_signed: true };
+        let joined = snapshot(|book| {
+            book.publishers.insert(PublisherId(9), publisher);
+        });
+        catalog.store(std::sync::Arc::new(joined));
+    }));
+    world.round();
+    assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(9, 120)]));
 }
 
 #[test]
@@ -56,6 +78,21 @@ fn m41_a_refund_waits_for_its_order() {
     world.round();
     assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 60)]));
     assert_eq!((world.metrics.refunds_waiting.value(), world.look(|view| view.refunds_waiting())), (0, 0));
+}
+
+#[test]
+fn m41_a_report_tried_in_vain_does_not_change_how_many_refunds_wait() {
+    let mut world = World::new();
+    world.append(ORDERS, Topic::Conversions, &world.report("A-1", T0, json!({})));
+    // Another ID for the same order: it cannot be stored, though a refund waits for it.
+    let with = json!({"conversion_id": "another"});
+    world.append(ORDERS, Topic::Conversions, &world.refund("R-1", "A-1", T0, with));
+    let mut twin = world.report("A-1", T0, json!({}));
+    twin["conversion_id"] = json!("another");
+    world.append(ORDERS, Topic::Conversions, &twin);
+    world.round();
+    assert_eq!(world.metrics.dead_letters.value(), 1);
+    assert_eq!((world.metrics.refunds_waiting.value(), world.look(|view| view.refunds_waiting())), (1, 1));
 }
 
 #[test]
@@ -113,6 +150,32 @@ fn m48_the_first_committed_report_wins() {
 }
 
 #[test]
+fn m44_a_status_without_a_time_counts_for_a_report_with_one() {
+    for old in [false, true] {
+        let mut world = World::new();
+        let id = world.click_id(&click(T0, 1, 1)).to_string();
+        let report = |occurred: i64, received: i64, filled_in: bool, hash: &str, status: Option<&str>| {
+            let with = json!({"click_id": id, "received_at_ms": received, "content_hash": hash,
+                "merchant_status": status, "occurred_at_filled_in": (!old).then_some(filled_in)});
+            world.report("A-1", occurred, with)
+        };
+        // Older versions hashed the time too.
+        let hashes = if old { ["00000000000000aa", "00000000000000bb"] } else { ["00000000000000aa"; 2] };
+        let told = report(T0, T0 + 5, false, hashes[0], None);
+        let rejected = report(T0 + 9, T0 + 9, true, hashes[1], Some("rejected"));
+        let other_time = report(T0 + 1, T0 + 12, false, "00000000000000aa", Some("approved"));
+        for event in [&told, &rejected, &other_time] {
+            world.append(ORDERS, Topic::Conversions, event);
+        }
+        world.round();
+        assert_eq!(world.decision("A-1")["state"], "rejected");
+        let conversion_id = world.conversion_id(1, "A-1", "sale");
+        // The one that says another time differs, the one that says none does not.
+        assert_eq!(world.look(|view| view.conflict_count(&conversion_id)), 1);
+    }
+}
+
+#[test]
 fn m44_the_latest_received_status_counts() {
     let mut world = World::new();
     let id = world.click_id(&click(T0, 1, 1)).to_string();
@@ -128,11 +191,42 @@ fn m44_the_latest_received_status_counts() {
     assert!(world.books().is_empty());
     world.append(ORDERS, Topic::Conversions, &approved);
     world.round();
-    // Received earlier than what is known: it changes nothing.
-    world.append(ORDERS, Topic::Conversions, &early);
+    // Received earlier than what is known, by another process: it changes nothing.
+    world.append(ORDERS - 1, Topic::Conversions, &early);
     world.round();
     assert_eq!(world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
     assert_eq!(world.decision("A-1")["state"], "pending");
+}
+
+/// Within a spool the order of writing counts, across spools the time; however they are read.
+#[test]
+fn m44_a_status_written_later_counts_though_it_was_received_a_little_earlier() {
+    let read = |rounds: &[&[u64]]| {
+        let mut world = World::new();
+        let id = world.click_id(&click(T0, 1, 1)).to_string();
+        let status = |at: i64, status: &str| {
+            let received = T0 + HOUR_MS + at;
+            world.report("A-1", T0, json!({"click_id": id, "received_at_ms": received, "merchant_status": status}))
+        };
+        let events = [(7, status(0, "pending")), (7, status(100, "approved")), (7, status(90, "rejected"))];
+        let other = [(8, status(95, "approved"))];
+        for (spool, event) in events.iter().chain(&other) {
+            world.append(*spool, Topic::Conversions, event);
+        }
+        world.source.spools.values_mut().for_each(|spool| spool.until = 0);
+        for round in rounds {
+            for spool in *round {
+                world.source.spools.get_mut(spool).unwrap().until += 1;
+            }
+            world.round();
+        }
+        world.decision("A-1")["state"].clone()
+    };
+    for rounds in
+        [&[&[7, 8][..], &[7], &[7]][..], &[&[8], &[7], &[7], &[7]], &[&[7], &[7], &[7], &[8]], &[&[7, 7, 7, 8]]]
+    {
+        assert_eq!(read(rounds), "rejected", "{rounds:?}");
+    }
 }
 
 #[test]

@@ -1,3 +1,4 @@
 mod exactly_once;
 mod facts;
+mod flood;
 pub mod world;

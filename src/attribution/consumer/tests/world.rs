@@ -36,6 +36,8 @@ pub struct Spools {
     /// The source hands out this many records more than it is asked for, from before.
     pub repeats: u64,
     pub applied: BTreeMap<u64, u64>,
+    /// Happens while it is looked how far to read.
+    pub meanwhile: Option<Box<dyn FnOnce()>>,
 }
 
 pub struct Spool {
@@ -58,7 +60,11 @@ impl Source for Spools {
             };
             self.spools.iter().filter(|(_, spool)| spool.topic == topic).map(reach).collect()
         };
-        Ok(Reach { conversions: of(Topic::Conversions), clicks: of(Topic::Clicks) })
+        let reach = Reach { conversions: of(Topic::Conversions), clicks: of(Topic::Clicks) };
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
+        Ok(reach)
     }
 
     fn read(&mut self, spool: SpoolId, from: u64, until: u64, most: usize, into: &mut Records) -> io::Result<()> {
@@ -131,20 +137,31 @@ pub fn rulebook() -> Rulebook {
     book
 }
 
+/// The catalog above, changed.
+pub fn snapshot(change: impl FnOnce(&mut Rulebook)) -> Snapshot {
+    let mut book = rulebook();
+    change(&mut book);
+    Snapshot::new(book, HashMap::new(), HashMap::new(), Links::default())
+}
+
 impl World {
     pub fn new() -> World {
         let keys = Arc::new(Keys::parse(&Keys::file_text(&[7; 64])).unwrap());
         let clock = Arc::new(ManualClock::at(TimeMs(T0 + HOUR_MS)));
-        let snapshot = Snapshot::new(rulebook(), HashMap::new(), HashMap::new(), Links::default());
         let rules = Rules {
             keys: Arc::clone(&keys),
             settings: SETTINGS,
-            catalog: Arc::new(ArcSwap::from_pointee(snapshot)),
+            catalog: Arc::new(ArcSwap::from_pointee(snapshot(|_| {}))),
             clock,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);
         World { source, rules, metrics, keys, ids, directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Loads the catalog with a change.
+    pub fn load(&self, change: impl FnOnce(&mut Rulebook)) {
+        self.rules.catalog.store(Arc::new(snapshot(change)));
     }
 
     /// The same spools, for a second consumer.
@@ -157,7 +174,7 @@ impl World {
             missing: spool.missing.clone(),
         };
         let spools = source.spools.iter().map(|(id, spool)| (*id, copy(spool))).collect();
-        Spools { spools, repeats: source.repeats, applied: BTreeMap::new() }
+        Spools { spools, repeats: source.repeats, ..Spools::default() }
     }
 
     pub fn path(&self) -> PathBuf {
