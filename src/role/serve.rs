@@ -49,7 +49,8 @@ async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
     let edge_door = Door::new(house.limits(), Bodies::Forgotten, edge::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
     let api_door = Door::new(house.limits(), Bodies::Passed, |_| true);
-    let service = move |peer| router_service(router.clone(), peer, api::refused);
+    let door = api_door.clone();
+    let service = move |peer| router_service(router.clone(), door.clone(), peer, api::refused);
     let api = tokio::spawn(http::serve(doors.api, api_door.clone(), service, OnRuntime, stopping.clone()));
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
     let observed = Observed { edge, edge_door, api_door, attribution, intake, reports };
