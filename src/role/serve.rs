@@ -1,8 +1,8 @@
 //! `afflux serve`: everything in one process.
 //!
-//! In phases: read and build (no port yet), bind, log the addresses, run, drain. Threads: one for each edge worker, one
-//! for attribution, one that watches the catalog, those of the spool and of the order index, and the one that called,
-//! which runs API, admin, signals.
+//! In phases: take the signals over, read and build (no port yet), bind, log the addresses, run, drain. Threads: one for
+//! each edge worker, one for attribution, one that watches the catalog, those of the spool and of the order index, and the
+//! one that called, which runs API, admin, signals.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -29,18 +29,29 @@ use crate::{api, catalog, edge, http};
 const LOOK: Duration = Duration::from_secs(1);
 
 pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(Failure::internal)?;
     let mut config = configured(file)?;
     config.keys.catalog.allow_changed_terms |= allow_changed_terms;
     logging::start();
-    let house = House::build(config)?;
-    let doors = Doors::bind(&house.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    runtime.block_on(run(house, doors))
+    let build = move || {
+        let house = House::build(config)?;
+        let doors = Doors::bind(&house.config)?;
+        Ok((house, doors))
+    };
+    let exit = runtime.block_on(async {
+        match signals.during(build).await? {
+            Some((house, doors)) => run(house, doors, signals).await,
+            None => Ok(Exit::Ok),
+        }
+    });
+    // A start that was given up still goes on: it is not waited for.
+    runtime.shutdown_background();
+    exit
 }
 
-async fn run(house: House, doors: Doors) -> Result<Exit, Failure> {
+async fn run(house: House, doors: Doors, mut signals: Signals) -> Result<Exit, Failure> {
     let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
-    let mut signals = Signals::listen().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
 
     let (intake, reports, router) = house.api()?;

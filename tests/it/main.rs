@@ -6,4 +6,5 @@ mod rig;
 mod bad_input;
 mod journey;
 mod operation;
+mod signals;
 mod tidy;
