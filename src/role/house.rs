@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, keys};
+use super::{Failure, keys, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
@@ -32,14 +32,11 @@ impl House {
     /// Reads everything that can be wrong before a port is bound: catalog, keys, what lies in the spool directory.
     pub fn build(config: Config) -> Result<House, Failure> {
         let catalog = Current::load(config.catalog.path.as_deref(), config.catalog.allow_changed_terms);
-        let catalog = catalog.map_err(Failure::usage)?;
+        let catalog = preflight::together(&config, catalog)?;
         let directory = config.data_directory();
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
-        let keys = match &config.click.keys_file {
-            Some(path) => keys::read(path)?,
-            None => keys::read_or_make(&config.keys_file())?,
-        };
+        let keys = keys::read_or_make(&config).map_err(Failure::usage)?;
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
         Store::open(&config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let clock = Arc::new(WallClock::start());
@@ -95,7 +92,7 @@ impl House {
             name: config.edge.name.clone().unwrap_or_else(host_name),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
-            bots: bots(config)?,
+            bots: preflight::bots(config).map_err(Failure::usage)?,
             keys: self.keys.clone(),
             disk_wait: disk_wait(config),
         }))
@@ -109,8 +106,7 @@ pub fn spool_failure(error: std::io::Error) -> Failure {
 fn spool_options(config: &Config) -> Options {
     Options {
         directory: config.spool.directory.clone(),
-        // Segments are mapped: whole pages.
-        segment_bytes: config.spool.segment_bytes.0.next_multiple_of(4_096),
+        segment_bytes: config.segment_bytes(),
         durability: config.spool.durability.0,
         sync_interval: Duration::from_millis(config.spool.sync_interval_ms.0),
         max_bytes: (config.spool.max_bytes.0 > 0).then_some(config.spool.max_bytes.0),
@@ -124,13 +120,6 @@ fn disk_wait(config: &Config) -> edge::DiskWait {
         (Durability::Disk, 0) => edge::DiskWait::WithoutLimit,
         (Durability::Disk, ms) => edge::DiskWait::AtMost(Duration::from_millis(ms)),
     }
-}
-
-fn bots(config: &Config) -> Result<edge::Bots, Failure> {
-    let Some(path) = &config.edge.bots_file else { return edge::Bots::built_in().map_err(Failure::internal) };
-    let named = |error: &dyn std::fmt::Display| Failure::usage(format!("edge.bots_file: {}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-    edge::Bots::parse(&text).map_err(|error| named(&error))
 }
 
 fn host_name() -> String {

@@ -129,8 +129,10 @@ fn watch_catalog(house: &House) -> Result<SyncSender<()>, Failure> {
 
 /// Made keys do not change; a configured file may have got a new first key.
 fn reload_keys(house: &House) {
-    let Some(path) = &house.config.click.keys_file else { return };
-    let read = keys::read(path).map_err(|failure| failure.message);
+    if house.config.click.keys_file.is_none() {
+        return;
+    }
+    let read = keys::read(&house.config).map_err(|violation| violation.to_string());
     match read.and_then(|read| house.keys.replace(read).map_err(|error| error.to_string())) {
         Ok(()) => tracing::info!("keys reloaded"),
         Err(error) => tracing::error!("the keys were not reloaded, the old ones stay: {error}"),

@@ -4,6 +4,7 @@
 mod rig;
 
 mod bad_input;
+mod commands;
 mod journey;
 mod operation;
 mod signals;
