@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::keys::KeyReloads;
 use super::{Failure, keys, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
@@ -24,6 +25,7 @@ pub struct House {
     pub config: Config,
     pub clock: Arc<WallClock>,
     pub keys: Arc<Keys>,
+    pub key_reloads: Arc<KeyReloads>,
     pub catalog: Arc<Current>,
     pub spools: Arc<Spools>,
 }
@@ -43,7 +45,7 @@ impl House {
         let spools = Spools::open(spool_options(&config), clock.clone())
             .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))?;
         let (keys, catalog, spools) = (Arc::new(keys), Arc::new(catalog), Arc::new(spools));
-        Ok(House { config, clock, keys, catalog, spools })
+        Ok(House { config, clock, keys, key_reloads: Arc::default(), catalog, spools })
     }
 
     pub fn limits(&self) -> Limits {

@@ -4,10 +4,12 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::preflight;
 use crate::click::Keys;
 use crate::config::Config;
+use crate::metrics::{Counter, Page};
 use crate::toml_reader::Violation;
 
 const KEY: &str = "click.keys_file";
@@ -30,6 +32,47 @@ pub fn read_or_make(config: &Config) -> Result<Keys, Violation> {
         make(&path).map_err(|error| config.violation(KEY, format!("{} cannot be made: {error}", path.display())))?;
     }
     read(config)
+}
+
+/// What came of reloading the keys while the process runs (contract P9).
+#[derive(Default)]
+pub struct KeyReloads {
+    last_failed: AtomicBool,
+    succeeded: Counter,
+    failed: Counter,
+}
+
+impl KeyReloads {
+    /// Takes the new signing keys of a configured file; one that is wrong is refused and the old ones stay. Made keys do
+    /// not change.
+    pub fn reload(&self, config: &Config, keys: &Keys) {
+        if config.click.keys_file.is_none() {
+            return;
+        }
+        let read = read(config).map_err(|violation| violation.to_string());
+        let file = || config.keys_file().display().to_string();
+        let replaced = read.and_then(|read| keys.replace(read).map_err(|error| format!("{}: {error}", file())));
+        self.last_failed.store(replaced.is_err(), Relaxed);
+        match replaced {
+            Ok(()) => {
+                self.succeeded.add(1);
+                tracing::info!("keys reloaded");
+            }
+            Err(error) => {
+                self.failed.add(1);
+                tracing::error!("the keys were not reloaded, the old ones stay: {error}");
+            }
+        }
+    }
+
+    pub fn write_metrics(&self, page: &mut Page) {
+        let successful = u8::from(!self.last_failed.load(Relaxed));
+        let help = "1 when the last reload of the keys was taken.";
+        page.gauge("afflux_click_keys_last_reload_successful", help, &[(&[], successful)]);
+        let results =
+            [(&[("result", "success")][..], self.succeeded.value()), (&[("result", "failure")], self.failed.value())];
+        page.counter("afflux_click_keys_reloads_total", "Reloads of the keys by result.", &results);
+    }
 }
 
 fn make(path: &Path) -> std::io::Result<()> {

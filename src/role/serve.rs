@@ -19,7 +19,7 @@ use super::house::House;
 use super::observed::{self, Observed};
 use super::signals::{Asked, Signals};
 use super::spool_source::SpoolSource;
-use super::{Exit, Failure, configured, edge_worker, keys, logging};
+use super::{Exit, Failure, configured, edge_worker, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::http::{Bodies, Door, OnRuntime, router_service};
@@ -107,7 +107,7 @@ async fn until_asked_to_stop(house: &House, signals: &mut Signals, reload: SyncS
             asked = signals.next() => match asked {
                 Asked::Stop => return,
                 Asked::Reload => {
-                    reload_keys(house);
+                    house.key_reloads.reload(&house.config, &house.keys);
                     // One that waits already is enough.
                     let _ = reload.try_send(());
                 }
@@ -125,18 +125,6 @@ fn watch_catalog(house: &House) -> Result<SyncSender<()>, Failure> {
     let thread = std::thread::Builder::new().name("catalog".into());
     thread.spawn(move || catalog::watch(&current, interval, &asked, &*clock)).map_err(Failure::internal)?;
     Ok(ask)
-}
-
-/// Made keys do not change; a configured file may have got a new first key.
-fn reload_keys(house: &House) {
-    if house.config.click.keys_file.is_none() {
-        return;
-    }
-    let read = keys::read(&house.config).map_err(|violation| violation.to_string());
-    match read.and_then(|read| house.keys.replace(read).map_err(|error| error.to_string())) {
-        Ok(()) => tracing::info!("keys reloaded"),
-        Err(error) => tracing::error!("the keys were not reloaded, the old ones stay: {error}"),
-    }
 }
 
 fn serve_admin(listener: TcpListener, admin: Arc<Admin>) -> Result<(), Failure> {
