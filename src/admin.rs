@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -31,6 +32,7 @@ impl Admin {
             .route("/livez", get(|| async { no_store((StatusCode::OK, "ok")) }))
             .route("/readyz", get(ready))
             .route("/version", get(version))
+            .layer(map_response_with_state(self.clone(), say_last))
             .with_state(self)
     }
 
@@ -38,6 +40,14 @@ impl Admin {
         let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
         draining.into_iter().chain(self.not_ready.iter().filter_map(|check| check())).collect()
     }
+}
+
+/// While draining each answer is its connection's last (contract P8); whoever watches the drain connects anew.
+async fn say_last(State(admin): State<Arc<Admin>>, mut answer: Response) -> Response {
+    if admin.draining.load(Relaxed) {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {

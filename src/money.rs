@@ -55,25 +55,37 @@ const DECIMALS: &[(&[u8; 3], u8)] = &[
     (b"UYW", 4),
 ];
 
-/// Active codes of ISO 4217 (funds and metals left out). IRT, a toman's unofficial code, is none (contract I2).
-const CODES: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN \
-    BZD CAD CDF CHF CLF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF \
+/// Active codes of ISO 4217 that have a minor unit, those of funds too. IRT, a toman's unofficial code, is none (contract
+/// I2).
+const CODES: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN \
+    BZD CAD CDF CHE CHF CHW CLF CLP CNY COP COU CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF \
     GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD \
-    LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR \
+    LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR \
     PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY \
-    TTD TWD TZS UAH UGX USD UYI UYU UYW UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+    TTD TWD TZS UAH UGX USD USN UYI UYU UYW UZS VED VES VND VUV WST XAD XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
+/// Codes of ISO 4217 without a minor unit: metals, units of account, tests. An amount in minor units says nothing in them.
+const WITHOUT_MINOR_UNIT: &str = "XAG XAU XBA XBB XBC XBD XDR XPD XPT XSU XTS XUA XXX";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an ISO 4217 currency code in capital letters")]
-pub struct NotACurrency;
+pub enum NotACurrency {
+    #[error("not an ISO 4217 currency code in capital letters")]
+    Unknown,
+    #[error("a code of ISO 4217 without a minor unit, a currency that has one is allowed")]
+    WithoutMinorUnit,
+}
 
 impl Currency {
     pub const IRR: Currency = Currency(*b"IRR");
 
     pub fn parse(text: &str) -> Result<Currency, NotACurrency> {
-        let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| NotACurrency)?;
-        let known = CODES.split_ascii_whitespace().any(|known| known == text);
-        if known { Ok(Currency(code)) } else { Err(NotACurrency) }
+        let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| NotACurrency::Unknown)?;
+        let stands_in = |codes: &str| codes.split_ascii_whitespace().any(|known| known == text);
+        match stands_in(CODES) {
+            true => Ok(Currency(code)),
+            false if stands_in(WITHOUT_MINOR_UNIT) => Err(NotACurrency::WithoutMinorUnit),
+            false => Err(NotACurrency::Unknown),
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -228,11 +240,21 @@ mod tests {
     }
 
     #[test]
+    fn p23_every_code_with_a_minor_unit_is_a_currency_and_none_without() {
+        for (text, decimals) in [("CHE", 2), ("MXV", 2), ("USN", 2), ("CLF", 4), ("UYI", 0), ("XOF", 0), ("XCG", 2)] {
+            assert_eq!(Currency::parse(text).map(|c| c.decimals()), Ok(decimals), "{text}");
+        }
+        for text in ["XAU", "XDR", "XTS", "XXX"] {
+            assert_eq!(Currency::parse(text), Err(NotACurrency::WithoutMinorUnit));
+        }
+    }
+
+    #[test]
     fn currencies_are_iso_4217_only() {
         assert_eq!(Currency::parse("IRR").map(|c| c.decimals()), Ok(0));
         assert_eq!(Currency::parse("EUR").map(|c| c.decimals()), Ok(2));
-        for text in ["IRT", "irr", "", "EURO", "XXX"] {
-            assert_eq!(Currency::parse(text), Err(NotACurrency));
+        for text in ["IRT", "irr", "", "EURO", "HRK"] {
+            assert_eq!(Currency::parse(text), Err(NotACurrency::Unknown));
         }
     }
 }

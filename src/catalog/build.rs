@@ -7,7 +7,9 @@ use std::path::Path;
 use super::entries::{CouponEntry, LinkEntry, MerchantEntry, OfferEntry, Place, PublisherEntry};
 use super::links::{Link, Links};
 use super::pages::Pages;
-use super::rulebook::{CouponRules, MerchantRules, OfferRules, PublisherRules, Rulebook, fold_coupon_code};
+use super::rulebook::{
+    CouponPolicy, CouponRules, MerchantRules, OfferRules, PublisherRules, Rulebook, fold_coupon_code,
+};
 use super::{Merchant, MerchantId, Offer, OfferId, PublisherId, Snapshot};
 use crate::toml_reader::{Violation, Violations};
 
@@ -40,23 +42,27 @@ pub struct Linkable<'b> {
 }
 
 impl Linkable<'_> {
-    /// The link's URL re-serialised, if it has one. The error names the key.
+    /// The link's URL re-serialised, if it has one that is right. Everything that is wrong goes to `note`, with its key;
+    /// an ID that is `None` is so already.
     pub fn judge(
         &self,
-        offer_id: OfferId,
-        publisher_id: PublisherId,
+        offer_id: Option<OfferId>,
+        publisher_id: Option<PublisherId>,
         url: Option<&str>,
-    ) -> Result<Option<String>, (&'static str, String)> {
-        let Some(offer) = self.offers.get(&offer_id) else {
-            return Err(("offer_id", format!("no offer {offer_id}, one of the catalog is allowed")));
-        };
-        if !self.publishers.contains_key(&publisher_id) {
-            return Err(("publisher_id", format!("no publisher {publisher_id}, one of the catalog is allowed")));
+        mut note: impl FnMut(&'static str, String),
+    ) -> Option<String> {
+        let offer = offer_id.and_then(|id| self.offers.get(&id));
+        if let (Some(id), None) = (offer_id, offer) {
+            note("offer_id", format!("no offer {id}, one of the catalog is allowed"));
         }
-        let Some(url) = url.filter(|_| !self.without_hosts.contains(&offer_id)) else { return Ok(None) };
-        offer.deep_links.check(url).map(Some).map_err(|refused| {
-            ("url", format!("{url:?}: {refused}; a page under deep_link_hosts of offer {offer_id} is allowed"))
-        })
+        if let Some(id) = publisher_id.filter(|id| !self.publishers.contains_key(id)) {
+            note("publisher_id", format!("no publisher {id}, one of the catalog is allowed"));
+        }
+        let offer = offer.filter(|offer| !self.without_hosts.contains(&offer.id))?;
+        let url = url?;
+        let wrong =
+            |refused| format!("{url:?}: {refused}; a page under deep_link_hosts of offer {} is allowed", offer.id);
+        offer.deep_links.check(url).map_err(|refused| note("url", wrong(refused))).ok()
     }
 }
 
@@ -105,7 +111,7 @@ impl<'v> Builder<'v> {
         self.resolve_offers();
         self.resolve_coupons();
         for entry in std::mem::take(&mut self.links) {
-            if let Err((key, message)) = self.add_link(&entry) {
+            for (key, message) in self.add_link(&entry) {
                 self.violation(&entry.place, key, message);
             }
         }
@@ -121,12 +127,19 @@ impl<'v> Builder<'v> {
         (linkable, &mut self.ready_links)
     }
 
-    fn add_link(&mut self, entry: &LinkEntry) -> Result<(), (&'static str, String)> {
+    /// What is wrong with the link. Its code is put down even then, so that a second one is told at once.
+    fn add_link(&mut self, entry: &LinkEntry) -> Vec<(&'static str, String)> {
         let (linkable, links) = self.linking();
-        let url = linkable.judge(entry.offer_id, entry.publisher_id, entry.url.as_deref())?;
-        let (code, offer_id, publisher_id) = (entry.code.as_str(), entry.offer_id, entry.publisher_id);
-        let link = Link { code, offer_id, publisher_id, url: url.as_deref() };
-        links.add(link).map_err(|error| ("code", format!("{code:?}: {error}, once is allowed")))
+        let mut wrong = Vec::new();
+        let note = |key, message| wrong.push((key, message));
+        let url = linkable.judge(entry.offer_id, entry.publisher_id, entry.url.as_deref(), note);
+        if let Some(code) = entry.code.as_deref() {
+            let (offer_id, publisher_id) =
+                (entry.offer_id.unwrap_or(OfferId(0)), entry.publisher_id.unwrap_or(PublisherId(0)));
+            let link = Link { code, offer_id, publisher_id, url: url.as_deref() };
+            wrong.extend(links.add(link).err().map(|error| ("code", format!("{code:?}: {error}, once is allowed"))));
+        }
+        wrong
     }
 
     /// The snapshot, and where its offers stand.
@@ -251,23 +264,29 @@ impl<'v> Builder<'v> {
 
     fn resolve_coupons(&mut self) {
         for entry in std::mem::take(&mut self.coupons) {
-            let Some(offer) = self.rulebook.offers.get(&entry.offer_id) else {
-                let message = format!("no offer {}, one of the catalog is allowed", entry.offer_id);
-                self.violation(&entry.place, "offer_id", message);
+            if let Some(id) = entry.publisher_id.filter(|id| !self.rulebook.publishers.contains_key(id)) {
+                self.violation(
+                    &entry.place,
+                    "publisher_id",
+                    format!("no publisher {id}, one of the catalog is allowed"),
+                );
+            }
+            let Some(offer_id) = entry.offer_id else { continue };
+            let Some(offer) = self.rulebook.offers.get(&offer_id) else {
+                self.violation(&entry.place, "offer_id", format!("no offer {offer_id}, one of the catalog is allowed"));
                 continue;
             };
-            if !self.rulebook.publishers.contains_key(&entry.publisher_id) {
-                let message = format!("no publisher {}, one of the catalog is allowed", entry.publisher_id);
-                self.violation(&entry.place, "publisher_id", message);
-            }
-            let rules =
-                CouponRules { offer_id: entry.offer_id, publisher_id: entry.publisher_id, policy: entry.policy };
-            // The offer is the merchant's, and so is its coupon.
+            // The offer is the merchant's, and so is its coupon. A code is put down even where the rest is wrong and noted,
+            // so that a second one is told at once.
             let merchant_id = offer.merchant_id;
+            let publisher_id = entry.publisher_id.unwrap_or(PublisherId(0));
+            let policy = entry.policy.unwrap_or(CouponPolicy::IfWinner);
+            let rules = CouponRules { offer_id, publisher_id, policy };
+            let Some(code) = entry.code else { continue };
             let codes: &mut BTreeMap<String, CouponRules> = self.rulebook.coupons.entry(merchant_id).or_default();
-            if codes.insert(fold_coupon_code(&entry.code), rules).is_some() {
+            if codes.insert(fold_coupon_code(&code), rules).is_some() {
                 let message =
-                    format!("{:?} stands twice for merchant {merchant_id} (without case), once is allowed", entry.code);
+                    format!("{code:?} stands twice for merchant {merchant_id} (without case), once is allowed");
                 self.violation(&entry.place, "code", message);
             }
         }

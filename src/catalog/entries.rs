@@ -77,20 +77,22 @@ pub struct PublisherEntry {
     pub rules: PublisherRules,
 }
 
+/// What is `None` is wrong and noted, but for the URL, which may be absent.
 pub struct LinkEntry {
     pub place: Place,
-    pub code: String,
-    pub offer_id: OfferId,
-    pub publisher_id: PublisherId,
+    pub code: Option<String>,
+    pub offer_id: Option<OfferId>,
+    pub publisher_id: Option<PublisherId>,
     pub url: Option<String>,
 }
 
+/// What is `None` is wrong and noted.
 pub struct CouponEntry {
     pub place: Place,
-    pub code: String,
-    pub offer_id: OfferId,
-    pub publisher_id: PublisherId,
-    pub policy: CouponPolicy,
+    pub code: Option<String>,
+    pub offer_id: Option<OfferId>,
+    pub publisher_id: Option<PublisherId>,
+    pub policy: Option<CouponPolicy>,
 }
 
 /// Paths that are the edge's own and can never be a link (contract P23).
@@ -136,13 +138,16 @@ fn signing_secrets(section: &Section<'_>, files: &mut Files) -> Vec<Vec<u8>> {
     let key = "signing_secrets_file";
     let Some(name) = section.optional::<PathBuf>(key) else { return Vec::new() };
     let path = section.file().parent().unwrap_or(Path::new("")).join(name);
-    let text = files.read(&path, MOST_SECRETS_BYTES).unwrap_or_else(|error| {
-        section.violation(key, format!("{}: {error}; a file that can be read is allowed", path.display()));
-        String::new()
-    });
+    let text = match files.read(&path, MOST_SECRETS_BYTES) {
+        Ok(text) => text,
+        Err(error) => {
+            section.violation(key, format!("{}: {error}; a file that can be read is allowed", path.display()));
+            return Vec::new();
+        }
+    };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().to_vec()).collect();
-    if secrets.is_empty() && path.is_file() {
+    if secrets.is_empty() {
         section.violation(key, format!("{}: no secret in it, one a line is allowed", path.display()));
     }
     secrets
@@ -201,7 +206,7 @@ pub fn publisher(section: Section<'_>) -> Option<PublisherEntry> {
     Some(PublisherEntry { place, id: PublisherId(id?.0 as u32), rules })
 }
 
-pub fn link(section: Section<'_>) -> Option<LinkEntry> {
+pub fn link(section: Section<'_>) -> LinkEntry {
     let code = section.required::<String>("code");
     let offer_id = section.required::<Id>("offer_id");
     let publisher_id = section.required::<Id>("publisher_id");
@@ -211,16 +216,16 @@ pub fn link(section: Section<'_>) -> Option<LinkEntry> {
     }
     let place = Place::of(&section, "links");
     section.finish();
-    Some(LinkEntry {
+    LinkEntry {
         place,
-        code: code.filter(|code| code_violation(code).is_none())?,
-        offer_id: OfferId(offer_id?.0 as u32),
-        publisher_id: PublisherId(publisher_id?.0 as u32),
+        code: code.filter(|code| code_violation(code).is_none()),
+        offer_id: offer_id.map(|id| OfferId(id.0 as u32)),
+        publisher_id: publisher_id.map(|id| PublisherId(id.0 as u32)),
         url,
-    })
+    }
 }
 
-pub fn coupon(section: Section<'_>) -> Option<CouponEntry> {
+pub fn coupon(section: Section<'_>) -> CouponEntry {
     let code = section.required::<String>("code");
     let offer_id = section.required::<Id>("offer_id");
     let publisher_id = section.required::<Id>("publisher_id");
@@ -230,13 +235,13 @@ pub fn coupon(section: Section<'_>) -> Option<CouponEntry> {
     }
     let place = Place::of(&section, "coupons");
     section.finish();
-    Some(CouponEntry {
+    CouponEntry {
         place,
-        code: code?,
-        offer_id: OfferId(offer_id?.0 as u32),
-        publisher_id: PublisherId(publisher_id?.0 as u32),
-        policy: policy?.0,
-    })
+        code,
+        offer_id: offer_id.map(|id| OfferId(id.0 as u32)),
+        publisher_id: publisher_id.map(|id| PublisherId(id.0 as u32)),
+        policy: policy.map(|policy| policy.0),
+    }
 }
 
 impl FromToml for Currency {

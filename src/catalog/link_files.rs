@@ -3,17 +3,14 @@
 //! The file is cut into blocks at line ends. Blocks are parsed and judged by a few threads and put into the table in
 //! order by one, so that of a code that stands twice the second line is named.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::thread;
 
-use serde::Deserialize;
-
 use super::build::Linkable;
-use super::entries::code_violation;
+use super::link_line::{Line, Wrong};
 use super::links::{Link, Links, Records};
 use super::{OfferId, PublisherId};
 use crate::toml_reader::{MOST_VIOLATIONS, Violation, Violations};
@@ -23,17 +20,6 @@ const LONGEST_LINE: usize = 64 * 1024;
 const BLOCK_BYTES: usize = 4 << 20;
 /// More would wait for the one that fills the table.
 const MOST_THREADS: usize = 4;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    offer_id: u64,
-    publisher_id: u64,
-    #[serde(borrow, default)]
-    url: Option<Cow<'a, str>>,
-}
 
 /// Adds every link of the file; violations name file and line. Stops at the hundredth.
 pub fn read(
@@ -53,22 +39,20 @@ pub fn read(
         }
         for parsed in parse_all(&round, linkable) {
             let add = |(number, (key, message)): (usize, Wrong)| {
-                let violation = Violation { file: path.to_owned(), line: line + number, key: key.to_owned(), message };
+                let violation =
+                    Violation { file: path.to_owned(), line: line + number, key: key.into_owned(), message };
                 violations.borrow_mut().add(violation);
             };
             parsed.wrong.into_iter().for_each(add);
             for record in parsed.records.iter() {
                 if let Err(error) = links.add_record(&record) {
-                    add((record.line, ("code", format!("{:?}: {error}, once is allowed", record.code()))));
+                    add((record.line, ("code".into(), format!("{:?}: {error}, once is allowed", record.code()))));
                 }
             }
             line += parsed.lines;
         }
     }
 }
-
-/// The key and the message.
-type Wrong = (&'static str, String);
 
 /// A block's links; lines count from 1 within it.
 #[derive(Default)]
@@ -93,40 +77,28 @@ fn parse(block: &[u8], linkable: Linkable<'_>) -> Parsed {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        if let Err(wrong) = parse_line(line, parsed.lines, linkable, &mut parsed.records) {
-            parsed.wrong.push((parsed.lines, wrong));
-            if parsed.wrong.len() == MOST_VIOLATIONS {
-                break;
-            }
+        let wrong = parse_line(line, parsed.lines, linkable, &mut parsed.records);
+        parsed.wrong.extend(wrong.into_iter().map(|wrong| (parsed.lines, wrong)));
+        if parsed.wrong.len() >= MOST_VIOLATIONS {
+            break;
         }
     }
     parsed
 }
 
-fn parse_line(bytes: &[u8], number: usize, linkable: Linkable<'_>, records: &mut Records) -> Result<(), Wrong> {
+/// What is wrong with the line. A code that is one is put down even then, so that a second one is told at once.
+fn parse_line(bytes: &[u8], number: usize, linkable: Linkable<'_>, records: &mut Records) -> Vec<Wrong> {
     if bytes.len() > LONGEST_LINE {
-        return Err(("", format!("over {LONGEST_LINE} bytes, shorter lines are allowed")));
+        return vec![("".into(), format!("over {LONGEST_LINE} bytes, shorter lines are allowed"))];
     }
-    let line: Line<'_> = serde_json::from_slice(bytes).map_err(|error| ("", not_a_link(&error)))?;
-    if let Some(message) = code_violation(&line.code) {
-        return Err(("code", message));
+    let Line { code, offer_id, publisher_id, url, mut wrong } = Line::read(bytes);
+    let url = linkable.judge(offer_id, publisher_id, url.as_deref(), |key, message| wrong.push((key.into(), message)));
+    if let Some(code) = &code {
+        let (offer_id, publisher_id) = (offer_id.unwrap_or(OfferId(0)), publisher_id.unwrap_or(PublisherId(0)));
+        let link = Link { code, offer_id, publisher_id, url: url.as_deref() };
+        wrong.extend(records.push(link, number).err().map(|error| ("code".into(), error.to_string())));
     }
-    let id = |key: &'static str, number: u64| match u32::try_from(number) {
-        Ok(id) if id > 0 => Ok(id),
-        _ => Err((key, format!("{number}, a whole number from 1 to {} is allowed", u32::MAX))),
-    };
-    let offer_id = OfferId(id("offer_id", line.offer_id)?);
-    let publisher_id = PublisherId(id("publisher_id", line.publisher_id)?);
-    let url = linkable.judge(offer_id, publisher_id, line.url.as_deref())?;
-    let link = Link { code: &line.code, offer_id, publisher_id, url: url.as_deref() };
-    records.push(link, number).map_err(|error| ("code", error.to_string()))
-}
-
-/// Without serde's own line, which is always the first.
-fn not_a_link(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    format!("not a link: {what}; allowed is {{\"code\":\"x\",\"offer_id\":1,\"publisher_id\":1,\"url\":\"https://…\"}}")
+    wrong
 }
 
 struct Blocks {

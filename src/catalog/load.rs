@@ -98,8 +98,8 @@ fn read_entries(root: &Section<'_>, builder: &mut Builder<'_>, files: &mut Files
     entries("merchants").filter_map(|section| entries::merchant(section, files)).for_each(|e| builder.merchant(e));
     entries("offers").filter_map(entries::offer).for_each(|entry| builder.offer(entry));
     entries("publishers").filter_map(entries::publisher).for_each(|entry| builder.publisher(entry));
-    entries("links").filter_map(entries::link).for_each(|entry| builder.link(entry));
-    entries("coupons").filter_map(entries::coupon).for_each(|entry| builder.coupon(entry));
+    entries("links").map(entries::link).for_each(|entry| builder.link(entry));
+    entries("coupons").map(entries::coupon).for_each(|entry| builder.coupon(entry));
 }
 
 impl LinksFile {

@@ -11,6 +11,7 @@ mod entries;
 mod files;
 mod ids;
 mod link_files;
+mod link_line;
 mod links;
 mod load;
 mod pages;

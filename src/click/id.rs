@@ -70,6 +70,11 @@ impl ClickId {
         (bytes[0] >> 4 == VERSION).then_some(ClickId(bytes))
     }
 
+    /// For looking at: only what `check` says of it is to be believed.
+    pub(super) fn of_any_version(bytes: [u8; CLICK_ID_BYTES]) -> ClickId {
+        ClickId(bytes)
+    }
+
     /// Decodes and verifies in constant time over the tag.
     pub fn verify(text: &str, keys: &Keys) -> Verdict {
         match ClickId::decode(text) {

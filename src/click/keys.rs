@@ -25,14 +25,24 @@ pub struct VisitorKeyChanged;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    #[error("{line}: not `NUMBER:HEX` (0-15, 64 hex digits) or `visitor:HEX` (64 hex digits)")]
+    #[error("not `NUMBER:HEX` (0-15, 64 hex digits) or `visitor:HEX` (64 hex digits)")]
     Line { line: usize },
-    #[error("{line}: this key stands twice")]
+    #[error("this key stands twice, once is allowed")]
     Twice { line: usize },
     #[error("no signing key: a line `NUMBER:HEX` is needed")]
     NoSigningKey,
     #[error("no visitor key: a line `visitor:HEX` is needed")]
     NoVisitorKey,
+}
+
+impl KeysError {
+    /// Where it is; what is missing is so from the first line on.
+    pub fn line(&self) -> usize {
+        match self {
+            KeysError::Line { line } | KeysError::Twice { line } => *line,
+            KeysError::NoSigningKey | KeysError::NoVisitorKey => 1,
+        }
+    }
 }
 
 impl Keys {

@@ -15,6 +15,17 @@ pub struct Variable {
     value: String,
 }
 
+impl Variable {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As `section.key`.
+    pub fn key_name(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+}
+
 /// Our variables; every one that sets no key is a violation.
 pub fn collect(environment: impl IntoIterator<Item = (String, String)>) -> (Vec<Variable>, Violations) {
     let mut variables = Vec::new();
@@ -79,11 +90,11 @@ fn value_of(text: &str) -> toml::Value {
 
 /// The violation as one of the variable that set the key.
 fn named(found: &Violation, variables: &[Variable]) -> Option<Violation> {
-    let of = |variable: &&Variable| found.key == format!("{}.{}", variable.section, variable.key);
+    let of = |variable: &&Variable| found.key == variable.key_name();
     let variable = variables.iter().find(of)?;
     Some(violation(&variable.name, &found.message))
 }
 
-fn violation(name: &str, message: &str) -> Violation {
+pub fn violation(name: &str, message: &str) -> Violation {
     Violation { file: "environment".into(), line: 1, key: name.to_owned(), message: message.to_owned() }
 }

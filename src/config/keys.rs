@@ -145,7 +145,8 @@ sections! {
         disk_wait_max_ms: Int<0, 60_000> = "50",
         /// Size of a segment; made ahead of need.
         segment_bytes: Int<4_096, 1_073_741_824> = "67108864",
-        /// Most bytes that all spools may take; 0 is 10 % of the file system, at least 1 GiB.
+        /// Most bytes that all spools may take, at least three segments for each of edge.workers + 1 spools; 0 is 10 %
+        /// of the file system, at least 1 GiB and those segments. Only unconsumed segments fill it.
         max_bytes: Int<0, 1_125_899_906_842_624> = "0",
         /// How long consumed segments are kept within max_bytes.
         keep_days: Int<0, 3_650> = "7",

@@ -3,19 +3,24 @@
 
 mod environment;
 mod keys;
+mod places;
 mod plan;
 mod render;
 mod values;
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 pub use keys::{IpPrivacy, Keys, VisitorPrivacy};
-pub use plan::plan;
+pub use plan::{plan, warnings};
 pub use render::render;
 pub use values::TimeZone;
 
+use places::Places;
+
+use crate::spool::LEAST_SEGMENTS;
 pub use crate::toml_reader::{Choice, TokenHash};
 use crate::toml_reader::{Section, Source, Violation, Violations};
 
@@ -26,6 +31,7 @@ pub const DEFAULT_FILE: &str = "config/afflux.toml";
 #[derive(Clone, Debug)]
 pub struct Config {
     pub keys: Keys,
+    places: Places,
 }
 
 impl std::ops::Deref for Config {
@@ -66,7 +72,42 @@ impl Config {
         violations.none()?;
         // Without violations there are keys.
         let keys = keys.ok_or_else(Violations::default)?;
-        Ok(Config { keys: resolved(keys, directory) })
+        let places = Places::of(path, text, &variables);
+        Ok(Config { keys: resolved(keys, directory), places })
+    }
+
+    /// What is wrong with the value of `key` (`section.key`), found out later than by reading: with the place that set it.
+    pub fn violation(&self, key: &str, message: impl Into<String>) -> Violation {
+        self.places.violation(key, message.into())
+    }
+
+    /// Threads of the edge.
+    pub fn workers(&self) -> usize {
+        match self.edge.workers.0 as usize {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            count => count,
+        }
+    }
+
+    /// Segments are mapped: whole pages.
+    pub fn segment_bytes(&self) -> u64 {
+        self.spool.segment_bytes.0.next_multiple_of(4_096)
+    }
+
+    /// The violation of a `spool.max_bytes` that the segments of an idle process would fill.
+    pub fn room_violation(&self) -> Option<Violation> {
+        // One spool for each worker, one for intake.
+        let spools = self.workers() as u64 + 1;
+        let least = LEAST_SEGMENTS * spools * self.segment_bytes();
+        let bytes = self.spool.max_bytes.0;
+        (1..least).contains(&bytes).then(|| {
+            let allowed = format!(
+                "{bytes} bytes are too few; 0 is allowed, or at least {least}: {LEAST_SEGMENTS} segments of \
+                 {} bytes (spool.segment_bytes) for each of {spools} spools (edge.workers + 1)",
+                self.segment_bytes()
+            );
+            self.violation("spool.max_bytes", allowed)
+        })
     }
 
     /// Where the made keys and the order index lie: beside the store.
@@ -226,6 +267,32 @@ mod tests {
         assert!(parse("[edge]\nlisten = \"[::]:0\"\n[api]\nlisten = \"[::]:0\"\n", &[]).is_ok());
         let error = parse("", &[("AFFLUX__EDGE__LISTEN", "127.0.0.1:8081")]).unwrap_err();
         assert!(error.contains("api.listen: 127.0.0.1:8081 is edge.listen too"), "{error}");
+    }
+
+    #[test]
+    fn p3_what_is_found_wrong_later_names_what_set_it() {
+        let config = parse("[edge]\n\nlisten = \"127.0.0.1:1\"\n", &[("AFFLUX__API__LISTEN", "127.0.0.1:2")]).unwrap();
+        let said = |key: &str| config.violation(key, "taken").to_string();
+        assert_eq!(said("edge.listen"), "/etc/afflux/afflux.toml:3: edge.listen: taken");
+        assert_eq!(said("api.listen"), "environment:1: AFFLUX__API__LISTEN: taken");
+        assert_eq!(said("admin.listen"), "default:1: admin.listen: taken");
+    }
+
+    #[test]
+    fn p18_a_bound_below_three_segments_a_spool_is_refused() {
+        let room = |bytes: u64| {
+            let text = format!("[edge]\nworkers = 8\n[spool]\nsegment_bytes = 1048576\nmax_bytes = {bytes}\n");
+            parse(&text, &[]).unwrap().room_violation().map(|violation| violation.to_string())
+        };
+        assert_eq!(room(0), None);
+        assert_eq!(room(27 << 20), None);
+        for bytes in [1, 16 << 20, (27 << 20) - 1] {
+            let said = room(bytes).unwrap();
+            assert!(
+                said.starts_with("/etc/afflux/afflux.toml:5: spool.max_bytes: ") && said.contains("28311552"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

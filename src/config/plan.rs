@@ -1,4 +1,4 @@
-//! What `afflux check` prints: what this config and catalog would start, and what an operator may have forgotten.
+//! What `afflux check` says: what this config and catalog would start, and what an operator may have forgotten.
 
 use std::fmt::Write;
 
@@ -7,15 +7,12 @@ use crate::catalog::Snapshot;
 use crate::spool::Durability;
 use crate::toml_reader::Int;
 
-/// A line for each stage, then a line for each warning (contract P1, P20). No secret stands in it.
+/// A line for each stage (contract P1). No secret stands in it.
 pub fn plan(config: &Config, catalog: &Snapshot) -> String {
     let mut text = String::new();
     for (stage, what) in stages(config, catalog) {
         // Writing into a String does not fail.
         let _ = writeln!(text, "{stage:<10} {what}");
-    }
-    for warning in warnings(config, catalog) {
-        let _ = writeln!(text, "warning: {warning}");
     }
     text
 }
@@ -50,7 +47,7 @@ fn spool(config: &Config) -> String {
         (Durability::Process, _) => format!("an answer does not wait, synced each {} ms", spool.sync_interval_ms.0),
     };
     let room = match spool.max_bytes.0 {
-        0 => "10 % of the file system".to_owned(),
+        0 => "10 % of the file system or 1 GiB".to_owned(),
         bytes => format!("{bytes} bytes"),
     };
     let (directory, keep_days) = (spool.directory.display(), counted(spool.keep_days.0, "day"));
@@ -74,7 +71,8 @@ fn privacy(config: &Config) -> String {
     format!("addresses {addresses}, visitor cookies {visitors}")
 }
 
-fn warnings(config: &Config, catalog: &Snapshot) -> Vec<String> {
+/// What may have been forgotten (contract P20): it starts all the same.
+pub fn warnings(config: &Config, catalog: &Snapshot) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.catalog.path.is_none() {
         warnings.push("catalog.path: no catalog is configured, every link is a 404".to_owned());
@@ -86,9 +84,6 @@ fn warnings(config: &Config, catalog: &Snapshot) -> Vec<String> {
     }
     if !config.admin.listen.ip().is_loopback() {
         warnings.push(format!("admin.listen: {} can be reached from other machines", config.admin.listen));
-    }
-    if (1..2 * config.spool.segment_bytes.0).contains(&config.spool.max_bytes.0) {
-        warnings.push("spool.max_bytes: less than two segments, the spool will soon be full".to_owned());
     }
     warnings.extend(merchant_warnings(config, catalog));
     warnings.extend(offer_warnings(catalog));
@@ -129,15 +124,17 @@ mod tests {
 
     const TOKEN: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
-    fn plan_of(text: &str, catalog: &Snapshot) -> String {
-        plan(&Config::parse(Path::new("/c/afflux.toml"), text, Path::new("/c"), []).unwrap(), catalog)
+    /// The plan and the warnings.
+    fn plan_of(text: &str, catalog: &Snapshot) -> (String, String) {
+        let config = Config::parse(Path::new("/c/afflux.toml"), text, Path::new("/c"), []).unwrap();
+        (plan(&config, catalog), warnings(&config, catalog).join("\n"))
     }
 
     #[test]
     fn p20_no_catalog_is_a_warning() {
-        let plan = plan_of("", &Snapshot::empty());
+        let (plan, warnings) = plan_of("", &Snapshot::empty());
         assert!(plan.contains("catalog    none: 0 merchants, 0 offers, 0 publishers, 0 links, 0 coupons\n"), "{plan}");
-        assert!(plan.contains("\nwarning: catalog.path: no catalog is configured"), "{plan}");
+        assert!(warnings.starts_with("catalog.path: no catalog is configured"), "{warnings}");
         assert!(plan.contains("edge       127.0.0.1:8080, a worker for each core\n"), "{plan}");
         assert!(plan.contains("spool      /c/data/spool, an answer waits at most 50 ms for the disk, "), "{plan}");
     }
@@ -147,19 +144,19 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/catalog.toml");
         let loaded = catalog::load(Path::new(path)).unwrap_or_else(|violations| panic!("{violations}"));
         let config = format!("[api]\noperator_tokens_sha256 = [\"{}\"]\n[catalog]\npath = {path:?}\n", "ab".repeat(32));
-        let plan = plan_of(&config, &loaded.snapshot);
+        let (plan, warnings) = plan_of(&config, &loaded.snapshot);
         assert!(plan.contains("catalog.toml: 1 merchant, 1 offer, 2 publishers, 1 link, 1 coupon\n"), "{plan}");
-        assert!(!plan.contains("warning") && !plan.contains("demo-signing-secret"), "{plan}");
-        let plan = plan_of(&config.replace(&"ab".repeat(32), TOKEN), &loaded.snapshot);
-        assert!(plan.contains("warning: merchant 1: a token of it is an operator's too"), "{plan}");
+        assert!(warnings.is_empty() && !plan.contains("demo-signing-secret"), "{plan}{warnings}");
+        let (_, warnings) = plan_of(&config.replace(&"ab".repeat(32), TOKEN), &loaded.snapshot);
+        assert!(warnings.contains("merchant 1: a token of it is an operator's too"), "{warnings}");
     }
 
     #[test]
     fn what_was_forgotten_is_told() {
-        let config = "[admin]\nlisten = \"0.0.0.0:1\"\n[spool]\nmax_bytes = 9\ndurability = \"process\"\n";
-        let plan = plan_of(config, &Snapshot::empty());
-        for part in ["warning: admin.listen: 0.0.0.0:1", "warning: spool.max_bytes", "warning: api.operator_tokens"] {
-            assert!(plan.contains(part), "{plan}");
+        let config = "[admin]\nlisten = \"0.0.0.0:1\"\n[spool]\ndurability = \"process\"\n";
+        let (plan, warnings) = plan_of(config, &Snapshot::empty());
+        for part in ["admin.listen: 0.0.0.0:1", "api.operator_tokens"] {
+            assert!(warnings.contains(part), "{warnings}");
         }
         assert!(plan.contains("an answer does not wait, synced each 5 ms"), "{plan}");
     }

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use http::header::CONNECTION;
+use http::{HeaderValue, Response};
+
 use super::head::Keeps;
 use super::limits::{Bodies, Limits};
 use super::watch::{TICK_MS, Watch};
@@ -59,6 +62,15 @@ impl Door {
     /// True once it answers with `Connection: close`.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Says in an answer that it is the connection's last while the door drains. The guard tells hyper so of requests that
+    /// come then; this is for those whose head came before (contract P8).
+    pub fn say_last<B>(&self, mut answer: Response<B>) -> Response<B> {
+        if self.is_draining() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 
     pub(super) fn drain(&self) {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -11,24 +12,27 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::ServiceExt;
 
+use super::places::Door;
 use super::refusal::Refusal;
 
 /// The service for one connection from `peer`, which handlers find as `ConnectInfo<SocketAddr>`. What the guard refused
 /// is answered by `refused`, which also counts it.
 pub fn router_service(
     router: Router,
+    door: Arc<Door>,
     peer: SocketAddr,
     refused: fn(Refusal) -> Response,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send {
     service_fn(move |mut request: Request<Incoming>| {
         let refusal = Refusal::of(&request);
         request.extensions_mut().insert(ConnectInfo(peer));
-        let router = router.clone();
+        let (router, door) = (router.clone(), door.clone());
         async move {
-            match refusal {
-                Some(refusal) => Ok(refused(refusal)),
-                None => router.oneshot(request).await,
-            }
+            let answer = match refusal {
+                Some(refusal) => refused(refusal),
+                None => router.oneshot(request).await?,
+            };
+            Ok(door.say_last(answer))
         }
     })
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::spool::inspect::NotInspected;
 use crate::store::{OpenError, Reader, StoreError};
 
 /// What a command found; its exit code (contract P2).
@@ -13,15 +14,26 @@ pub enum Verdict {
     Bad,
 }
 
-/// The store could not be read, or the output not written: exit code 74.
+/// Store or spool could not be read, or the output not written: exit code 74.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Spool(NotInspected),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+}
+
+impl From<NotInspected> for CommandError {
+    fn from(error: NotInspected) -> CommandError {
+        match error {
+            NotInspected::Write(error) => CommandError::Write(error),
+            unreadable => CommandError::Spool(unreadable),
+        }
+    }
 }
 
 impl Verdict {

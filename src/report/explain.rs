@@ -73,6 +73,18 @@ impl Which {
     }
 }
 
+impl std::fmt::Display for Which {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Which::Id(id) => write!(out, "conversion {id:?}"),
+            Which::Order { merchant_id, order_id, kind } => {
+                let kind = kind.as_ref().map(|kind| format!(" of type {kind}")).unwrap_or_default();
+                write!(out, "order {order_id:?}{kind} of merchant {merchant_id}")
+            }
+        }
+    }
+}
+
 /// Explains every conversion that is meant, each with a line of JSON; `json_only` leaves the words out.
 pub fn explain(
     reader: &mut Reader,

@@ -1,12 +1,12 @@
 //! `afflux explain`, `ledger cat`, `ledger check`, `reconcile`: reading the books, beside a running process or after its
 //! death.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
+use super::printing::{complain, printed};
 use super::{Exit, Failure, configured};
 use crate::config::Config;
-use crate::report::command::{self, CommandError, Verdict};
+use crate::report::command::{self, CommandError};
 use crate::report::explain::{self, Which};
 use crate::report::{ledger, reconcile as books};
 use crate::spool::inspect;
@@ -20,10 +20,17 @@ pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json:
         (Some(id), None) => Which::Id(id.to_owned()),
         (None, None) => return Err(Failure::usage("a conversion ID or --order MERCHANT/ORDER[/TYPE] is needed")),
     };
-    printed(|out| {
+    let exit = printed(|out| {
         let mut reader = command::open(&config.store.path)?;
         explain::explain(&mut reader, &which, json, out)
-    })
+    })?;
+    if exit == Exit::Negative {
+        complain(format!(
+            "{which}: not in {}; it is not decided yet, or was never reported",
+            config.store.path.display()
+        ));
+    }
+    Ok(exit)
 }
 
 pub fn ledger_cat(file: Option<&Path>, as_of: Option<&str>) -> Result<Exit, Failure> {
@@ -50,9 +57,6 @@ pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
 }
 
 fn spooled(config: &Config) -> Result<Vec<books::Spooled>, CommandError> {
-    if !config.spool.directory.exists() {
-        return Ok(Vec::new());
-    }
     let surveys = inspect::survey(&config.spool.directory)?;
     let spooled = surveys.into_iter().map(|survey| books::Spooled {
         spool: survey.position.spool,
@@ -77,15 +81,4 @@ fn point_in_time(text: &str, config: &Config) -> Result<TimeMs, Failure> {
     let start = date.and_then(|date| date.to_zoned(zone));
     let start = start.map_err(|_| Failure::usage(format!("{text:?}: a date or an RFC 3339 time is allowed")))?;
     Ok(TimeMs(start.timestamp().as_millisecond()))
-}
-
-fn printed(work: impl FnOnce(&mut dyn Write) -> Result<Verdict, CommandError>) -> Result<Exit, Failure> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let result = work(&mut out).and_then(|verdict| Ok(out.flush().map(|()| verdict)?));
-    match result {
-        Ok(Verdict::Good) => Ok(Exit::Ok),
-        Ok(Verdict::Bad) => Ok(Exit::Negative),
-        Err(CommandError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
-        Err(error) => Err(Failure::io(error)),
-    }
 }

@@ -1,10 +1,13 @@
-//! `afflux check`: reads config and catalog, prints the plan, starts nothing (contract P3).
+//! `afflux check`: reads config and catalog and what they name, prints the plan, starts nothing (contract P3). Warnings
+//! go to stderr: what it writes to stdout is the plan and nothing else.
 
 use std::path::Path;
 
-use super::{Exit, Failure, configured};
+use super::printing::{complain, printed};
+use super::{Exit, Failure, configured, preflight};
 use crate::catalog::{Snapshot, load};
-use crate::config::plan;
+use crate::config;
+use crate::report::command::Verdict;
 
 pub fn check(config: Option<&Path>, catalog: Option<&Path>) -> Result<Exit, Failure> {
     let mut config = configured(config)?;
@@ -12,9 +15,15 @@ pub fn check(config: Option<&Path>, catalog: Option<&Path>) -> Result<Exit, Fail
         config.keys.catalog.path = Some(path.to_owned());
     }
     let snapshot = match &config.catalog.path {
-        Some(path) => load(path).map_err(Failure::usage)?.snapshot,
-        None => Snapshot::empty(),
+        Some(path) => load(path).map(|loaded| loaded.snapshot),
+        None => Ok(Snapshot::empty()),
     };
-    print!("{}", plan(&config, &snapshot));
-    Ok(Exit::Ok)
+    let snapshot = preflight::together(&config, snapshot)?;
+    for warning in config::warnings(&config, &snapshot) {
+        complain(format!("warning: {warning}"));
+    }
+    printed(|out| {
+        out.write_all(config::plan(&config, &snapshot).as_bytes())?;
+        Ok(Verdict::Good)
+    })
 }

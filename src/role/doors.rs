@@ -1,11 +1,11 @@
 //! The listeners: bound together before anything runs, so that a port in use is told before a click is answered.
 
 use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 
 use super::Failure;
 use crate::config::Config;
 use crate::http;
+use crate::toml_reader::{Violation, Violations};
 
 pub struct Doors {
     /// One for each worker, on one port.
@@ -16,10 +16,17 @@ pub struct Doors {
 
 impl Doors {
     pub fn bind(config: &Config) -> Result<Doors, Failure> {
-        let edge = listeners("edge.listen", config.edge.listen, workers(config))?;
-        let api = listeners("api.listen", config.api.listen, 1)?.remove(0);
-        let admin = listeners("admin.listen", config.admin.listen, 1)?.remove(0);
-        Ok(Doors { edge, api, admin })
+        let mut violations = Violations::default();
+        let mut bound = |key: &str, address, count| {
+            let listeners = listeners(config, key, address, count);
+            listeners.map_err(|violation| violations.add(violation)).unwrap_or_default()
+        };
+        let edge = bound("edge.listen", config.edge.listen, config.workers());
+        let (mut api, mut admin) =
+            (bound("api.listen", config.api.listen, 1), bound("admin.listen", config.admin.listen, 1));
+        violations.none().map_err(Failure::usage)?;
+        // Without violations each has as many as were asked for.
+        Ok(Doors { edge, api: api.remove(0), admin: admin.remove(0) })
     }
 
     /// Addresses as bound: a port 0 is a number now.
@@ -28,19 +35,10 @@ impl Doors {
     }
 }
 
-/// Threads that answer clicks.
-pub fn workers(config: &Config) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    match config.edge.workers.0 as usize {
-        0 => cores,
-        count => count,
-    }
-}
-
-fn listeners(key: &str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Failure> {
+fn listeners(config: &Config, key: &str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Violation> {
     bind_group(address, count).map_err(|error| {
         let allowed = "an address of this machine with a free port is allowed";
-        Failure::usage(format!("{key}: {address}: {error}; {allowed}"))
+        config.violation(key, format!("{address}: {error}; {allowed}"))
     })
 }
 

@@ -1,6 +1,7 @@
 //! The edge's threads: each a runtime of its own, a listener, a spool, counters; nothing shared is written by a click.
 
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -57,12 +58,14 @@ fn run(listener: TcpListener, door: Arc<Door>, clicks: Clicks, metrics: Arc<Metr
         Err(error) => return tracing::error!(%error, "an edge worker has no runtime"),
     };
     let edge = Edge::new(clicks, metrics);
+    // Counted by this thread alone: the door is all threads', and a click writes nothing that is.
+    let answering = Rc::new(door.clone());
     let service_for = move |peer: SocketAddr| {
-        let edge = edge.clone();
+        let (edge, door) = (edge.clone(), answering.clone());
         let address = peer.ip().to_canonical();
         service_fn(move |request| {
-            let edge = edge.clone();
-            async move { Ok(edge.answer(&request, address).await) }
+            let (edge, door) = (edge.clone(), door.clone());
+            async move { Ok(door.say_last(edge.answer(&request, address).await)) }
         })
     };
     let served = LocalSet::new().block_on(&runtime, http::serve(listener, door, service_for, OnThread, stop));

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::printing::complain;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Ok,
@@ -60,7 +62,7 @@ pub fn report(result: Result<Exit, Failure>) -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{}", failure.message);
+            complain(&failure.message);
             failure.exit.into()
         }
     }

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, descriptors, doors, keys};
+use super::keys::KeyReloads;
+use super::{Failure, descriptors, keys, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
@@ -24,6 +25,7 @@ pub struct House {
     pub config: Config,
     pub clock: Arc<WallClock>,
     pub keys: Arc<Keys>,
+    pub key_reloads: Arc<KeyReloads>,
     pub catalog: Arc<Current>,
     pub spools: Arc<Spools>,
 }
@@ -32,26 +34,23 @@ impl House {
     /// Reads everything that can be wrong before a port is bound: catalog, keys, what lies in the spool directory.
     pub fn build(config: Config) -> Result<House, Failure> {
         let catalog = Current::load(config.catalog.path.as_deref(), config.catalog.allow_changed_terms);
-        let catalog = catalog.map_err(Failure::usage)?;
+        let catalog = preflight::together(&config, catalog)?;
         let directory = config.data_directory();
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
-        let keys = match &config.click.keys_file {
-            Some(path) => keys::read(path)?,
-            None => keys::read_or_make(&config.keys_file())?,
-        };
+        let keys = keys::read_or_make(&config).map_err(Failure::usage)?;
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
         Store::open(&config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let clock = Arc::new(WallClock::start());
         let spools = Spools::open(spool_options(&config), clock.clone())
             .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))?;
         let (keys, catalog, spools) = (Arc::new(keys), Arc::new(catalog), Arc::new(spools));
-        Ok(House { config, clock, keys, catalog, spools })
+        Ok(House { config, clock, keys, key_reloads: Arc::default(), catalog, spools })
     }
 
     /// The bounds of each door, where the process may have `descriptors` files open.
     pub fn limits(&self, descriptors: usize) -> Limits {
-        descriptors::limits(&self.config, doors::workers(&self.config), descriptors)
+        descriptors::limits(&self.config, self.config.workers(), descriptors)
     }
 
     /// The API's stages and their routes, merged.
@@ -96,7 +95,7 @@ impl House {
             name: config.edge.name.clone().unwrap_or_else(host_name),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
-            bots: bots(config)?,
+            bots: preflight::bots(config).map_err(Failure::usage)?,
             keys: self.keys.clone(),
             disk_wait: disk_wait(config),
         }))
@@ -110,8 +109,7 @@ pub fn spool_failure(error: std::io::Error) -> Failure {
 fn spool_options(config: &Config) -> Options {
     Options {
         directory: config.spool.directory.clone(),
-        // Segments are mapped: whole pages.
-        segment_bytes: config.spool.segment_bytes.0.next_multiple_of(4_096),
+        segment_bytes: config.segment_bytes(),
         durability: config.spool.durability.0,
         sync_interval: Duration::from_millis(config.spool.sync_interval_ms.0),
         max_bytes: (config.spool.max_bytes.0 > 0).then_some(config.spool.max_bytes.0),
@@ -125,13 +123,6 @@ fn disk_wait(config: &Config) -> edge::DiskWait {
         (Durability::Disk, 0) => edge::DiskWait::WithoutLimit,
         (Durability::Disk, ms) => edge::DiskWait::AtMost(Duration::from_millis(ms)),
     }
-}
-
-fn bots(config: &Config) -> Result<edge::Bots, Failure> {
-    let Some(path) = &config.edge.bots_file else { return edge::Bots::built_in().map_err(Failure::internal) };
-    let named = |error: &dyn std::fmt::Display| Failure::usage(format!("edge.bots_file: {}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-    edge::Bots::parse(&text).map_err(|error| named(&error))
 }
 
 fn host_name() -> String {

@@ -11,6 +11,8 @@ mod house;
 mod keys;
 mod logging;
 mod observed;
+mod preflight;
+mod printing;
 mod serve;
 mod signals;
 mod spool;

@@ -28,6 +28,7 @@ pub fn admin(house: &House, observed: Observed) -> Admin {
     let Observed { edge, edge_door, api_door, attribution, intake, reports } = observed;
     let (spools, catalog, clock) = (house.spools.clone(), house.catalog.clone(), house.clock.clone());
     let visitors = edge_door.clone();
+    let key_reloads = house.key_reloads.clone();
     let (spool_state, clock_state) = (spools.clone(), clock.clone());
     Admin {
         metrics: vec![
@@ -35,6 +36,7 @@ pub fn admin(house: &House, observed: Observed) -> Admin {
             Box::new(move |page| doors(&edge_door, &api_door, page)),
             Box::new(move |page| spools.write_metrics(page)),
             Box::new(move |page| catalog.write_metrics(page)),
+            Box::new(move |page| key_reloads.write_metrics(page)),
             Box::new(move |page| intake.write_metrics(page)),
             Box::new(move |page| attribution.write(page)),
             Box::new(move |page| reports.write_metrics(page)),

@@ -1,8 +1,8 @@
 //! `afflux serve`: everything in one process.
 //!
-//! In phases: read and build (no port yet), bind, log the addresses, run, drain. Threads: one for each edge worker, one
-//! for attribution, one that watches the catalog, those of the spool and of the order index, and the one that called,
-//! which runs API, admin, signals.
+//! In phases: take the signals over, read and build (no port yet), bind, log the addresses, run, drain. Threads: one for
+//! each edge worker, one for attribution, one that watches the catalog, those of the spool and of the order index, and the
+//! one that called, which runs API, admin, signals.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::house::House;
 use super::observed::{self, Observed};
 use super::signals::{Asked, Signals};
 use super::spool_source::SpoolSource;
-use super::{Exit, Failure, configured, descriptors, edge_worker, keys, logging};
+use super::{Exit, Failure, configured, descriptors, edge_worker, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::http::{Bodies, Door, OnRuntime, router_service};
@@ -29,19 +29,30 @@ use crate::{api, catalog, edge, http};
 const LOOK: Duration = Duration::from_secs(1);
 
 pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let mut signals = runtime.block_on(async { Signals::listen() }).map_err(Failure::internal)?;
     let mut config = configured(file)?;
     config.keys.catalog.allow_changed_terms |= allow_changed_terms;
     logging::start();
     let descriptors = descriptors::raise();
-    let house = House::build(config)?;
-    let doors = Doors::bind(&house.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    runtime.block_on(run(house, doors, descriptors))
+    let build = move || {
+        let house = House::build(config)?;
+        let doors = Doors::bind(&house.config)?;
+        Ok((house, doors))
+    };
+    let exit = runtime.block_on(async {
+        match signals.during(build).await? {
+            Some((house, doors)) => run(house, doors, signals, descriptors).await,
+            None => Ok(Exit::Ok),
+        }
+    });
+    // A start that was given up still goes on: it is not waited for.
+    runtime.shutdown_background();
+    exit
 }
 
-async fn run(house: House, doors: Doors, descriptors: usize) -> Result<Exit, Failure> {
+async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usize) -> Result<Exit, Failure> {
     let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
-    let mut signals = Signals::listen().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
 
     let (intake, reports, router) = house.api()?;
@@ -51,7 +62,8 @@ async fn run(house: House, doors: Doors, descriptors: usize) -> Result<Exit, Fai
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let service = move |peer| router_service(router.clone(), peer, api::refused);
+    let door = api_door.clone();
+    let service = move |peer| router_service(router.clone(), door.clone(), peer, api::refused);
     let api = tokio::spawn(http::serve(doors.api, api_door.clone(), service, OnRuntime, stopping.clone()));
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
     let observed = Observed { edge, edge_door, api_door, attribution, intake, reports };
@@ -97,7 +109,7 @@ async fn until_asked_to_stop(house: &House, signals: &mut Signals, reload: SyncS
             asked = signals.next() => match asked {
                 Asked::Stop => return,
                 Asked::Reload => {
-                    reload_keys(house);
+                    house.key_reloads.reload(&house.config, &house.keys);
                     // One that waits already is enough.
                     let _ = reload.try_send(());
                 }
@@ -115,16 +127,6 @@ fn watch_catalog(house: &House) -> Result<SyncSender<()>, Failure> {
     let thread = std::thread::Builder::new().name("catalog".into());
     thread.spawn(move || catalog::watch(&current, interval, &asked, &*clock)).map_err(Failure::internal)?;
     Ok(ask)
-}
-
-/// Made keys do not change; a configured file may have got a new first key.
-fn reload_keys(house: &House) {
-    let Some(path) = &house.config.click.keys_file else { return };
-    let read = keys::read(path).map_err(|failure| failure.message);
-    match read.and_then(|read| house.keys.replace(read).map_err(|error| error.to_string())) {
-        Ok(()) => tracing::info!("keys reloaded"),
-        Err(error) => tracing::error!("the keys were not reloaded, the old ones stay: {error}"),
-    }
 }
 
 fn serve_admin(listener: TcpListener, admin: Arc<Admin>) -> Result<(), Failure> {

@@ -1,43 +1,57 @@
 //! `afflux spool ls|cat|verify`.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::printing::{Complaints, complain, printed};
 use super::{Exit, Failure, configured};
+use crate::report::command::Verdict;
 use crate::spool::inspect;
 
 pub fn spool_ls(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
     let directories = directories(config, named)?;
-    printed(|out| inspect::ls(&directories, out).map(|()| true))
+    complain_of_nothing(&directories);
+    printed(|out| {
+        inspect::ls(&directories, out)?;
+        Ok(Verdict::Good)
+    })
 }
 
 pub fn spool_cat(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
     let directories = directories(config, named)?;
-    printed(|out| inspect::cat(&directories, out, &mut io::stderr()))
+    printed(|out| Ok(Verdict::good_if(inspect::cat(&directories, out, &mut Complaints)?)))
 }
 
 pub fn spool_verify(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
     let directories = directories(config, named)?;
-    printed(|out| inspect::verify(&directories, out, &mut io::stderr()))
+    complain_of_nothing(&directories);
+    printed(|out| Ok(Verdict::good_if(inspect::verify(&directories, out, &mut Complaints)?)))
 }
 
-/// With directories on the command line no config is needed: a dead machine's disk may come alone.
+/// Those named, which must hold spools, or the configured one, which may have none yet. With directories on the command
+/// line no config is needed: a dead machine's disk may come alone.
 fn directories(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
-    if !named.is_empty() && config.is_none() {
-        return Ok(named);
+    if named.is_empty() {
+        return Ok(vec![configured(config)?.keys.spool.directory]);
     }
-    let configured = configured(config)?;
-    Ok(inspect::directories(named, &configured.spool.directory))
+    if config.is_some() {
+        configured(config)?;
+    }
+    match named.iter().find(|directory| inspect::is_empty(directory)) {
+        None => Ok(named),
+        Some(directory) if !directory.is_dir() => {
+            let message = "no such directory, one that holds a spool or is one is allowed";
+            Err(Failure::usage(format!("{}: {message}", directory.display())))
+        }
+        Some(directory) => {
+            let message = "holds no spool, a directory that holds one or is one is allowed";
+            Err(Failure::usage(format!("{}: {message}", directory.display())))
+        }
+    }
 }
 
-fn printed(work: impl FnOnce(&mut BufWriter<io::StdoutLock<'static>>) -> io::Result<bool>) -> Result<Exit, Failure> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let result = work(&mut out).and_then(|whole| out.flush().map(|()| whole));
-    match result {
-        Ok(true) => Ok(Exit::Ok),
-        Ok(false) => Ok(Exit::Negative),
-        // `afflux spool cat | head` is no failure.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Ok),
-        Err(error) => Err(Failure::io(error)),
+/// Nothing to say is no silence: it may be the wrong directory.
+fn complain_of_nothing(directories: &[PathBuf]) {
+    for directory in directories.iter().filter(|directory| inspect::is_empty(directory)) {
+        complain(format!("{}: holds no spool", directory.display()));
     }
 }

@@ -97,6 +97,7 @@ impl Chain {
     ) -> io::Result<Chain> {
         let Place { id, topic, directory, segment_bytes } = place;
         let first = Segment::create(&directory, 0, segment_bytes, true, &faults)?;
+        watch.room.make(segment_bytes);
         let first_seq = 0;
         first.write_header(&SegmentHeader { spool: id, index: 0, first_seq, former_newest_ms: clock.now().0 });
         let open = Open { segment: Arc::new(first), first_seq };
@@ -239,7 +240,7 @@ impl Chain {
                 if let Some((open, offset)) = opened.last() {
                     open.segment.end(*offset, self.id, *seq);
                 }
-                opened.push((self.open(index, *seq)?, HEADER_BYTES));
+                opened.push((self.open(index, *seq, true)?, HEADER_BYTES));
                 index += 1;
             }
             if let Some((open, offset)) = opened.last_mut() {
@@ -247,7 +248,7 @@ impl Chain {
             }
         }
         if opened.is_empty() {
-            opened.push((self.open(index, active.next_seq)?, HEADER_BYTES));
+            opened.push((self.open(index, active.next_seq, true)?, HEADER_BYTES));
             index += 1;
         }
         self.numbers.rescued.add(records.len() as u64);
@@ -260,12 +261,13 @@ impl Chain {
         Ok(())
     }
 
-    fn open(&self, index: u64, first_seq: u64) -> io::Result<Open> {
+    /// Takes the segment made ahead, or makes one. `beyond_limit`: also where there is no room for it.
+    fn open(&self, index: u64, first_seq: u64, beyond_limit: bool) -> io::Result<Open> {
         let segment = match self.take_spare() {
             Some(segment) => segment,
             None => {
                 self.numbers.unprepared.add(1);
-                self.create_segment(false)?
+                self.create_segment(false, beyond_limit)?
             }
         };
         let former_newest_ms = self.clock.now().0;
@@ -274,10 +276,7 @@ impl Chain {
     }
 
     fn roll(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), NotSpooled> {
-        if self.watch.is_over_limit() && self.spare().is_none() {
-            return Err(self.note_full());
-        }
-        let next = match self.open(active.next_index, active.next_seq) {
+        let next = match self.open(active.next_index, active.next_seq, false) {
             Ok(next) => next,
             Err(_) => return Err(self.note_full()),
         };
@@ -300,17 +299,22 @@ impl Chain {
         if self.poisoned.load(Ordering::Relaxed) { NotSpooled::Failing } else { NotSpooled::Full }
     }
 
-    fn create_segment(&self, touched: bool) -> io::Result<Segment> {
+    fn create_segment(&self, touched: bool, beyond_limit: bool) -> io::Result<Segment> {
+        let room = &self.watch.room;
+        if !room.make_within(self.segment_bytes) {
+            if !beyond_limit {
+                return Err(io::Error::new(io::ErrorKind::StorageFull, "the spools take what they may"));
+            }
+            room.make(self.segment_bytes);
+        }
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
-        Segment::create(&self.directory, number, self.segment_bytes, touched, &self.faults)
+        let segment = Segment::create(&self.directory, number, self.segment_bytes, touched, &self.faults);
+        segment.inspect_err(|_| room.delete(self.segment_bytes))
     }
 
-    /// Makes the next segment ahead of need. Called by the keeper alone. True when there is one now.
-    pub fn prepare_spare(&self) -> bool {
-        if self.spare().is_some() {
-            return true;
-        }
-        match self.create_segment(true) {
+    /// Makes the next segment ahead of need. Called by the keeper alone, when there is none. True when there is one now.
+    pub fn prepare_spare(&self, beyond_limit: bool) -> bool {
+        match self.create_segment(true, beyond_limit) {
             Ok(segment) => {
                 *self.spare() = Some(segment);
                 if self.full.swap(false, Ordering::Relaxed) {
@@ -323,6 +327,15 @@ impl Chain {
                 false
             }
         }
+    }
+
+    pub fn has_spare(&self) -> bool {
+        self.spare().is_some()
+    }
+
+    /// The number of the first record in the segment that is written now.
+    pub fn open_from(&self) -> u64 {
+        self.active().open.first_seq
     }
 
     fn take_spare(&self) -> Option<Segment> {

@@ -7,10 +7,39 @@ use std::path::{Path, PathBuf};
 use super::control;
 use super::listing;
 use super::reader::{Item, Reader};
-use super::spools::{Known, list};
+use super::spools::{self, Known};
+
+/// Why a directory could not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum NotInspected {
+    #[error("{}: {error}", path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error("cannot write: {0}")]
+    Write(#[from] io::Error),
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> NotInspected {
+    |error| NotInspected::Unreadable { path: path.to_owned(), error }
+}
+
+/// The spools of a directory. One that is not there has none: nothing was started yet.
+fn list(directory: &Path) -> Result<Vec<Known>, NotInspected> {
+    match spools::list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(unreadable(directory)),
+    }
+}
+
+/// Whether it is known to hold no spool: it has none, is none, or is not there.
+pub fn is_empty(directory: &Path) -> bool {
+    match spools::spool_directories(directory) {
+        Ok(found) => found.is_empty(),
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
+}
 
 /// A line a spool.
-pub fn ls(directories: &[PathBuf], out: &mut impl Write) -> io::Result<()> {
+pub fn ls(directories: &[PathBuf], out: &mut (impl Write + ?Sized)) -> Result<(), NotInspected> {
     writeln!(
         out,
         "{:<12} {:<16} {:<9} {:>12} {:>12} {:>14}  directory",
@@ -18,8 +47,8 @@ pub fn ls(directories: &[PathBuf], out: &mut impl Write) -> io::Result<()> {
     )?;
     for directory in directories {
         for spool in list(directory)? {
-            let segments = listing::list(&spool.directory, spool.id())?.segments;
-            let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            let listing = listing::list(&spool.directory, spool.id()).map_err(unreadable(&spool.directory))?;
+            let bytes: u64 = listing.segments.iter().map(|segment| segment.bytes).sum();
             let position = &spool.position;
             let (topic, id, state) = (position.topic.name(), position.spool.to_string(), state(&spool));
             let directory = spool.directory.display();
@@ -34,7 +63,11 @@ pub fn ls(directories: &[PathBuf], out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Prints every event still there; names damage in `complaints`. True when there was none.
-pub fn cat(directories: &[PathBuf], out: &mut impl Write, complaints: &mut impl Write) -> io::Result<bool> {
+pub fn cat(
+    directories: &[PathBuf],
+    out: &mut (impl Write + ?Sized),
+    complaints: &mut impl Write,
+) -> Result<bool, NotInspected> {
     let mut whole = true;
     for directory in directories {
         for spool in list(directory)? {
@@ -48,7 +81,11 @@ pub fn cat(directories: &[PathBuf], out: &mut impl Write, complaints: &mut impl 
 }
 
 /// Checks every record and counts.
-pub fn verify(directories: &[PathBuf], out: &mut impl Write, complaints: &mut impl Write) -> io::Result<bool> {
+pub fn verify(
+    directories: &[PathBuf],
+    out: &mut (impl Write + ?Sized),
+    complaints: &mut impl Write,
+) -> Result<bool, NotInspected> {
     let mut whole = true;
     for directory in directories {
         for spool in list(directory)? {
@@ -77,11 +114,11 @@ pub struct Survey {
 }
 
 /// Reads every record of every spool: as fast as the disk.
-pub fn survey(directory: &Path) -> io::Result<Vec<Survey>> {
+pub fn survey(directory: &Path) -> Result<Vec<Survey>, NotInspected> {
     let mut surveys = Vec::new();
     for spool in list(directory)? {
         let is_live = control::is_live(&spool.directory);
-        let first = Reader::open(&spool.directory, spool.id(), 0)?.next_seq();
+        let first = open(&spool)?.next_seq();
         let mut read = 0;
         walk(&spool, &mut io::sink(), |_| {
             read += 1;
@@ -104,7 +141,15 @@ fn state(spool: &Known) -> &'static str {
     }
 }
 
-fn walk(spool: &Known, complaints: &mut impl Write, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
+fn open(spool: &Known) -> Result<Reader, NotInspected> {
+    Reader::open(&spool.directory, spool.id(), 0).map_err(unreadable(&spool.directory))
+}
+
+fn walk(
+    spool: &Known,
+    complaints: &mut impl Write,
+    mut each: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<bool, NotInspected> {
     let position = &spool.position;
     // A dead process' spool that nobody has sealed may hold more than is known to be synced: its tail is silent.
     let (known_end, end) = match position.sealed {
@@ -114,9 +159,9 @@ fn walk(spool: &Known, complaints: &mut impl Write, mut each: impl FnMut(&[u8]) 
         None => (position.synced, u64::MAX),
     };
     let mut whole = lost_files(spool, complaints)?;
-    let mut reader = Reader::open(&spool.directory, spool.id(), 0)?;
+    let mut reader = open(spool)?;
     loop {
-        match reader.next(end)? {
+        match reader.next(end).map_err(unreadable(&spool.directory))? {
             None => break,
             Some(Item::Record { payload, .. }) => each(payload)?,
             Some(Item::Lost { first, .. }) if first >= known_end => break,
@@ -134,19 +179,14 @@ fn walk(spool: &Known, complaints: &mut impl Write, mut each: impl FnMut(&[u8]) 
     Ok(whole)
 }
 
-fn lost_files(spool: &Known, complaints: &mut impl Write) -> io::Result<bool> {
+fn lost_files(spool: &Known, complaints: &mut impl Write) -> Result<bool, NotInspected> {
     // While it is written a header may be seen half.
     if spool.position.sealed.is_none() {
         return Ok(true);
     }
-    let lost = listing::list(&spool.directory, spool.id())?.lost;
+    let lost = listing::list(&spool.directory, spool.id()).map_err(unreadable(&spool.directory))?.lost;
     for path in &lost {
         writeln!(complaints, "spool {}: {}: neither header nor first record can be read", spool.id(), path.display())?;
     }
     Ok(lost.is_empty())
-}
-
-/// The directories of a command: those named, else the configured one.
-pub fn directories(named: Vec<PathBuf>, configured: &Path) -> Vec<PathBuf> {
-    if named.is_empty() { vec![configured.to_owned()] } else { named }
 }

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::chain::Chain;
 use super::spools::Inner;
-use crate::metrics::{Counter, Gauge, Page};
+use crate::metrics::{Counter, Page};
 
 /// What recovery and the keeper found.
 #[derive(Default)]
@@ -13,8 +13,6 @@ pub struct Found {
     pub tail: Counter,
     pub unreadable: Counter,
     pub deleted: Counter,
-    pub used_bytes: Gauge,
-    pub limit_bytes: Gauge,
 }
 
 pub fn write(inner: &Inner, page: &mut Page) {
@@ -62,7 +60,8 @@ pub fn write(inner: &Inner, page: &mut Page) {
         chains.iter().map(|chain| chain.numbers.bytes.value().saturating_sub(chain.numbers.synced_bytes.value())).sum();
     page.gauge("afflux_spool_unsynced_bytes", "Appended and not known to be on disk.", &[(&[], unsynced)]);
     let found = &inner.found;
-    let ratio = found.used_bytes.value() as f64 / (found.limit_bytes.value() as f64).max(1.0);
+    let room = &inner.watch.room;
+    let ratio = room.used() as f64 / (room.limit() as f64).max(1.0);
     page.gauge("afflux_spool_used_ratio", "Bytes of all segments by the allowed.", &[(&[], ratio)]);
     page.counter("afflux_spool_recovered_total", "Spools of dead processes sealed.", &[(&[], found.recovered.value())]);
     page.counter(

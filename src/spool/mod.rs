@@ -5,6 +5,7 @@
 //! - **Appending is a copy, a checksum and one release store** into a mapped segment made ahead of need.
 //! - **Readers never read beyond the synced position.**
 //! - **Unconsumed segments are never deleted.** At the bound clicks are refused room and counted, orders are refused.
+//!   A spool whose full segments are all consumed always gets its next one: what is consumed never fills a spool for good.
 //!
 //! The format is in `docs/formats.md`. All `unsafe` of the program is in `map`.
 
@@ -19,6 +20,7 @@ mod map;
 mod metrics;
 mod reader;
 mod recovery;
+mod room;
 mod segment;
 mod spools;
 #[cfg(test)]
@@ -76,13 +78,17 @@ pub enum Durability {
     Disk,
 }
 
+/// Segments for which each spool needs room: the one that is written, the one made ahead, and one that waits to be
+/// consumed.
+pub const LEAST_SEGMENTS: u64 = 3;
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub directory: PathBuf,
     pub segment_bytes: u64,
     pub durability: Durability,
     pub sync_interval: Duration,
-    /// `None`: 10 % of the file system, at least 1 GiB.
+    /// `None`: 10 % of the file system, at least 1 GiB and `LEAST_SEGMENTS` for each spool.
     pub max_bytes: Option<u64>,
     pub keep: Duration,
 }

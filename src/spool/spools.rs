@@ -79,6 +79,7 @@ impl Spools {
             faults,
         });
         inner.recover_all()?;
+        keeper::clean_or_warn(&inner);
         let shared = inner.clone();
         let keeper = std::thread::Builder::new().name("spool-keeper".into()).spawn(move || keeper::run(&shared))?;
         Ok(Spools { inner, threads: Mutex::new(vec![keeper]) })

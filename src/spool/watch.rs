@@ -1,9 +1,11 @@
-//! What the spools of a directory tell each other: that something was synced, that a segment is wanted, that there is no
-//! more room.
+//! What the spools of a directory tell each other: that something was synced, that a segment is wanted, how much room
+//! there is.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use super::room::Room;
 
 #[derive(Default)]
 pub struct Watch {
@@ -12,7 +14,7 @@ pub struct Watch {
     moved: Condvar,
     keeper: Mutex<bool>,
     keeper_wanted: Condvar,
-    over_limit: AtomicBool,
+    pub room: Room,
     /// Somebody waits for `moved`: otherwise telling costs one addition.
     waiting: AtomicU64,
 }
@@ -52,14 +54,5 @@ impl Watch {
         if let Ok((mut wanted, _)) = waited {
             *wanted = false;
         }
-    }
-
-    /// All spools together take what they may, and nothing of it can be deleted.
-    pub fn is_over_limit(&self) -> bool {
-        self.over_limit.load(Relaxed)
-    }
-
-    pub fn set_over_limit(&self, over: bool) {
-        self.over_limit.store(over, Relaxed);
     }
 }

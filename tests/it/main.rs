@@ -5,7 +5,9 @@ mod rig;
 
 mod bad_input;
 mod clicks;
+mod commands;
 mod journey;
 mod operation;
 mod overload;
+mod signals;
 mod tidy;

@@ -119,6 +119,16 @@ fn p9_sighup_reloads_the_keys_and_old_ids_stay_good() {
         afflux::click::ClickId::decode(&id).unwrap().key_number()
     };
     wait_until(|| key_of_a_new_id() == 7);
+    let page = || server.admin().get("/metrics", &[]).text();
+    assert!(page().contains("afflux_click_keys_last_reload_successful 1"));
+    file(&["8:*4", "visitor:*5"]);
+    server.signal("HUP");
+    wait_until(|| page().contains("afflux_click_keys_last_reload_successful 0"));
+    assert!(page().contains("afflux_click_keys_reloads_total{result=\"failure\"} 1"), "{}", page());
+    assert_eq!(key_of_a_new_id(), 7);
+    file(&["7:*2", "0:*1", "visitor:*3"]);
+    server.signal("HUP");
+    wait_until(|| page().contains("afflux_click_keys_last_reload_successful 1"));
     assert!(server.run(&["click", &first]).status.success());
 }
 

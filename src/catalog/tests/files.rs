@@ -75,8 +75,8 @@ fn p3_every_wrong_line_is_named() {
         "links.ndjson:8: offer_id: 4294967296, a whole number from 1 to 4294967295",
         "links.ndjson:9: url: \"https://other.example/\": ",
         "links.ndjson:10: code: \"api\" is a path of the edge's own",
-        "links.ndjson:11: not a link: unknown field `colour`",
-        "links.ndjson:12: not a link: missing field `publisher_id`",
+        "links.ndjson:11: colour: unknown key, allowed here: code, offer_id, publisher_id, url",
+        "links.ndjson:12: publisher_id: missing, it is required",
         "links.ndjson:13: not a link: EOF",
         "links.ndjson:14: not a link: expected value",
     ];
@@ -84,6 +84,42 @@ fn p3_every_wrong_line_is_named() {
     for (line, expected) in said.lines().zip(expected) {
         assert!(line.starts_with(expected), "{line}\nshould start\n{expected}");
     }
+}
+
+#[test]
+fn p3_everything_that_is_wrong_with_a_line_is_told_in_our_words() {
+    let lines = [
+        r#"["arr",12,34,null]"#,
+        r#"{"code":"click","offer_id":99,"publisher_id":98,"url":"https://shop.example/"}"#,
+        r#"{"code":5,"offer_id":"a","zz":1}"#,
+        r#"{"code":"u","offer_id":12,"publisher_id":34,"url":5}"#,
+        r#"{"code":"v","offer_id":-1,"publisher_id":0,"code":"w"}"#,
+        r#"{"code":"x","offer_id":1.5,"publisher_id":34,"url":null}"#,
+        r#"{"code":"x","offer_id":12,"publisher_id":34}"#,
+        "7",
+    ];
+    let said = violations(with_links(lines.join("\n")).load("catalog.toml"));
+    let whole = "a whole number from 1 to 4294967295 is allowed";
+    let object = "an object is allowed: {\"code\":\"x\",\"offer_id\":1,\"publisher_id\":1,\"url\":\"https://…\"}";
+    let expected = [
+        format!("1: a list, {object}"),
+        "2: code: \"click\" is a path of the edge's own; another code is allowed".into(),
+        "2: offer_id: no offer 99, one of the catalog is allowed".into(),
+        "2: publisher_id: no publisher 98, one of the catalog is allowed".into(),
+        "3: zz: unknown key, allowed here: code, offer_id, publisher_id, url".into(),
+        "3: code: a number, a string is allowed".into(),
+        format!("3: offer_id: a string, {whole}"),
+        "3: publisher_id: missing, it is required".into(),
+        "4: url: a number, a string is allowed".into(),
+        "5: code: stands twice, once is allowed".into(),
+        format!("5: offer_id: -1, {whole}"),
+        format!("5: publisher_id: 0, {whole}"),
+        format!("6: offer_id: 1.5, {whole}"),
+        "7: code: \"x\": this code stands twice, once is allowed".into(),
+        format!("8: a number, {object}"),
+    ];
+    let expected: Vec<String> = expected.iter().map(|line| format!("links.ndjson:{line}")).collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

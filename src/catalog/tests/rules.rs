@@ -240,6 +240,42 @@ fn p21_all_violations_stand_together_in_the_order_of_the_file() {
 }
 
 #[test]
+fn p3_one_fault_of_an_entry_hides_no_other() {
+    let entries = "[[links]]\ncode = \"a\"\noffer_id = 99\npublisher_id = 98\n\
+        [[links]]\ncode = \"a b\"\noffer_id = 97\npublisher_id = 34\n\
+        [[links]]\ncode = \"a\"\noffer_id = 12\npublisher_id = 34\n\
+        [[coupons]]\ncode = \"q\"\noffer_id = 96\npublisher_id = 95\npolicy = \"always\"\n\
+        [[coupons]]\ncode = \"q\"\noffer_id = 12\npublisher_id = 34\npolicy = \"bad\"\n\
+        [[coupons]]\ncode = \"Q\"\noffer_id = 12\npublisher_id = 34\npolicy = \"always\"\n";
+    let said = violations(load_text(&format!("{EXAMPLE}\n{entries}")));
+    let keys: Vec<_> = said.lines().map(|line| line.splitn(3, ": ").skip(1).collect::<Vec<_>>().join(": ")).collect();
+    let expected = [
+        "links.offer_id: no offer 99",
+        "links.publisher_id: no publisher 98",
+        "links.code: \"a b\", 1-64",
+        "links.offer_id: no offer 97",
+        "links.code: \"a\": this code stands twice",
+        "coupons.offer_id: no offer 96",
+        "coupons.publisher_id: no publisher 95",
+        "coupons.policy: unknown variant",
+        "coupons.code: \"Q\" stands twice",
+    ];
+    assert_eq!(keys.len(), expected.len(), "{said}");
+    for (said, expected) in keys.iter().zip(expected) {
+        assert!(said.starts_with(expected), "{said}\nshould start\n{expected}");
+    }
+}
+
+#[test]
+fn p25_a_secrets_file_that_is_no_text_is_one_violation() {
+    let home = Home::with(EXAMPLE);
+    home.write("demo-shop.signing", [0xff, 0xfe]);
+    let said = violations(home.load("catalog.toml"));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("merchants.signing_secrets_file: demo-shop.signing: "), "{said}");
+}
+
+#[test]
 fn p3_a_syntax_error_stands_alone() {
     let said = violations(load_text(&changed("id = 12", "id = = 12")));
     assert_eq!(said.lines().count(), 1, "{said}");

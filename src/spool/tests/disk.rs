@@ -118,6 +118,79 @@ fn the_bound_holds_and_only_consumed_segments_make_room() {
     append(&mut writer, 10);
 }
 
+/// Appends until `records` are there, telling that all is consumed; false when it did not get there in time.
+fn append_consumed(spools: &Spools, writers: &mut [Writer], records: u64) -> bool {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    for writer in writers {
+        while writer.next_seq() < records {
+            let seq = writer.next_seq();
+            if writer.append(payload(seq).as_bytes()).is_err() {
+                wait_until("synced", || writer.durable().is_durable(seq - 1));
+                spools.consumed(writer.id(), seq);
+            }
+            if std::time::Instant::now() > deadline {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+#[test]
+fn p18_a_bound_that_current_segments_fill_does_not_shut_what_is_consumed_for_good() {
+    let mut house = house(Durability::Process);
+    // Four spools, and not even room for what each of them writes to and has ahead.
+    house.options.max_bytes = Some(5 * 16_384);
+    let spools = house.open();
+    let mut writers: Vec<Writer> = (0..4).map(|worker| spools.writer(Topic::Clicks, worker).unwrap()).collect();
+    assert!(append_consumed(&spools, &mut writers, 2_000), "{:?}", spools.trouble());
+    wait_until("room", || spools.trouble().is_none());
+}
+
+#[test]
+fn p27_the_used_ratio_is_current_and_the_bound_is_held_between_two_counts() {
+    let mut house = house(Durability::Process);
+    house.options.max_bytes = Some(8 * 16_384);
+    let spools = house.open();
+    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+    let on_disk = || {
+        let segments = listing::list(&house.only().directory, house.only().id()).unwrap();
+        (segments.segments.len() + segments.unused.len()) as u64 * 16_384
+    };
+    while writer.append(payload(writer.next_seq()).as_bytes()).is_ok() {
+        assert!(spools.inner().watch.room.used() <= 8 * 16_384);
+    }
+    wait_until("counted", || spools.inner().watch.room.used() == on_disk());
+    let mut page = crate::metrics::Page::default();
+    spools.write_metrics(&mut page);
+    let text = page.finish();
+    assert!(text.contains("afflux_spool_used_ratio 1\n"), "{text}");
+}
+
+#[test]
+fn p18_segments_made_ahead_do_not_pile_up_over_starts() {
+    let house = house(Durability::Process);
+    for start in 0..5 {
+        let spools = house.open();
+        let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+        append(&mut writer, 10);
+        wait_until("a segment ahead", || !unused(&house, writer.id()).is_empty());
+        let id = writer.id();
+        drop(writer);
+        spools.close();
+        let again = house.open();
+        again.consumed(id, 10);
+        super::super::keeper::run_once(&again);
+        assert_eq!(unused(&house, id).len(), 0, "start {start}");
+    }
+}
+
+fn unused(house: &House, id: SpoolId) -> Vec<std::path::PathBuf> {
+    let known = spools::list(&house.options.directory).unwrap();
+    let spool = known.iter().find(|known| known.id() == id).unwrap();
+    listing::list(&spool.directory, id).unwrap().unused
+}
+
 #[test]
 fn a_consumer_waiting_for_clicks_sees_what_was_written_before() {
     let house = house(Durability::Process);
