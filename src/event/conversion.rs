@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Extra;
 use crate::catalog::MerchantId;
 use crate::money::{Currency, MinorUnits};
 use crate::time::TimeMs;
@@ -52,7 +53,7 @@ pub struct Conversion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<MerchantStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    pub extra: Option<Extra>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<String>,
     /// Hash over the validated fields as sent (contract I12), 16 hex digits: two reports of one order with the same

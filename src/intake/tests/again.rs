@@ -152,6 +152,18 @@ async fn i13_a_batch_is_one_body() {
 }
 
 #[tokio::test]
+async fn i12_null_in_extra_is_as_if_absent() {
+    let shop = Shop::open();
+    assert!(!shop.report(&sale("A")).await.expect(202).is_replay());
+    for extra in [json!({"extra": {}}), json!({"extra": {"a": null}}), json!({"extra": null, "a": null})] {
+        assert!(shop.report(&with(sale("A"), extra.clone())).await.expect(202).is_replay(), "{extra}");
+    }
+    assert!(!shop.report(&with(sale("B"), json!({"extra": {"a": {"b": null}}}))).await.expect(202).is_replay());
+    assert!(shop.report(&with(sale("B"), json!({"a": {}}))).await.expect(202).is_replay());
+    assert_eq!(shop.disk.events()[0].get("extra"), None);
+}
+
+#[tokio::test]
 async fn i13_marks_survive_a_restart() {
     let (index, _directory) = {
         let shop = Shop::open();
