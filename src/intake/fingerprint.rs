@@ -73,6 +73,12 @@ impl Fingerprint {
         )
     }
 
+    /// Appends what can be compared of it without the other side: all but the field that may be left to us.
+    pub fn write_comparable(&self, out: &mut Vec<u8>) {
+        let fields = self.fields.iter().zip(&self.hashes).filter(|(field, _)| **field != FILLED_IN);
+        fields.for_each(|(_, hash)| out.extend_from_slice(&hash.to_be_bytes()));
+    }
+
     /// One hash over all, 16 hex digits, for the exact check at consumption (contract M48).
     pub fn content_hash(&self) -> String {
         let bytes: Vec<u8> = self.hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect();
