@@ -71,7 +71,7 @@ async fn answer(intake: &Arc<Intake>, request: Request) -> Response {
     let started = Instant::now();
     let response = if request.method() == Method::HEAD {
         // The router serves HEAD by GET's handler; a HEAD must not report anything.
-        Problem::method_not_allowed(Some("GET,POST")).into_response()
+        Problem::method_not_allowed(Some(api::POSTBACK_METHODS)).into_response()
     } else {
         respond(intake, request).await.unwrap_or_else(Problem::into_text)
     };
