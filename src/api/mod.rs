@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Extension};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +23,10 @@ pub use access::{Access, Caller};
 pub use problem::{Fault, Problem};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Where trackers report, and how (contract I27).
+pub const POSTBACK: &str = "/postback";
+pub const POSTBACK_METHODS: &str = "GET, POST";
 
 /// The document's frame; the paths come from the routes themselves.
 #[derive(OpenApi)]
@@ -63,7 +67,7 @@ pub fn router(parts: impl IntoIterator<Item = OpenApiRouter>) -> axum::Router {
     router
         .layer(Extension(document))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed(None))
+        .method_not_allowed_fallback(async |uri: Uri| Problem::method_not_allowed(allowed_at(uri.path())))
         .layer(axum::middleware::map_response(no_store))
 }
 
@@ -71,6 +75,11 @@ pub fn router(parts: impl IntoIterator<Item = OpenApiRouter>) -> axum::Router {
 async fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
+}
+
+/// What the router would not say right by itself: it serves HEAD wherever it serves GET, but at `/postback` a GET reports.
+fn allowed_at(path: &str) -> Option<&'static str> {
+    (path == POSTBACK).then_some(POSTBACK_METHODS)
 }
 
 #[utoipa::path(

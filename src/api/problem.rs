@@ -7,7 +7,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::{Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema};
 
 /// Errors named in one problem; the rest is cut, so that a body of empty items cannot make an answer of 50 MiB.
 pub const MAX_FAULTS: usize = 100;
@@ -134,28 +135,41 @@ impl IntoResponse for Problem {
 /// The refusals that every route may answer with, for the OpenAPI document.
 pub struct Refusals;
 
+/// The same as one line of text (contract I29).
+pub struct TextRefusals;
+
 impl utoipa::IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-        let all = [
-            ("400", "Not strict JSON, or a header that is not as it must be"),
-            ("401", "Credentials are missing or wrong"),
-            ("403", "The caller may not do this, or not from this network"),
-            ("408", "The body did not arrive in time"),
-            ("409", "Known with other content: `errors` names the fields"),
-            ("413", "The body has more than 1,048,576 bytes"),
-            ("415", "Not the media type that is wanted"),
-            ("422", "Wrong fields, each in `errors` with its pointer"),
-            ("429", "Too many requests of this merchant"),
-            ("503", "Nothing was answered for: send it again after `Retry-After`"),
-        ];
-        let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = |description: &str| {
-            let response = ResponseBuilder::new().description(description);
-            RefOr::T(response.content("application/problem+json", content.clone()).build())
-        };
-        all.into_iter().map(|(status, description)| (status.to_owned(), response(description))).collect()
+        refusals("application/problem+json", RefOr::Ref(Ref::from_schema_name("Problem")))
     }
+}
+
+impl utoipa::IntoResponses for TextRefusals {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let line = ObjectBuilder::new().schema_type(Type::String).description(Some("One line of reason")).build();
+        refusals("text/plain", RefOr::T(line.into()))
+    }
+}
+
+fn refusals(media_type: &str, schema: RefOr<Schema>) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    let all = [
+        ("400", "Not strict JSON, or a header that is not as it must be"),
+        ("401", "Credentials are missing or wrong"),
+        ("403", "The caller may not do this, or not from this network"),
+        ("408", "The body did not arrive in time"),
+        ("409", "Known with other content: the fields that differ are named"),
+        ("413", "The body has more than 1,048,576 bytes"),
+        ("415", "Not the media type that is wanted"),
+        ("422", "Wrong fields, each named with what is allowed"),
+        ("429", "Too many requests of this merchant"),
+        ("503", "Nothing was answered for: send it again after `Retry-After`"),
+    ];
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = |description: &str| {
+        let response = ResponseBuilder::new().description(description);
+        RefOr::T(response.content(media_type, content.clone()).build())
+    };
+    all.into_iter().map(|(status, description)| (status.to_owned(), response(description))).collect()
 }
 
 /// RFC 9457. `errors` stands on 409 and 422, `conversion_id` on a conflict with an earlier report.

@@ -93,7 +93,7 @@ impl Edge {
         let waits_for = match clicked.spooled {
             Some(Ok(seq)) => Some(seq),
             Some(Err(_)) => {
-                clicks.desk.writer.count_undurable();
+                clicks.desk.writer.count_unspooled();
                 None
             }
             None => None,

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Extra;
 use super::same::Said;
 use crate::catalog::MerchantId;
 use crate::money::{Currency, MinorUnits};
@@ -56,7 +57,7 @@ pub struct Conversion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<MerchantStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    pub extra: Option<Extra>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<String>,
     /// Hash over the validated fields as sent (contract I12) but `occurred_at`, 16 hex digits.

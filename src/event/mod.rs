@@ -5,12 +5,14 @@
 mod click;
 mod conversion;
 mod conversion_id;
+mod extra;
 mod refund;
 mod same;
 
 pub use click::Click;
 pub use conversion::{Conversion, Item, MerchantStatus};
 pub use conversion_id::{ConversionId, ConversionIds};
+pub use extra::Extra;
 pub use refund::{Refund, RefundItem, RefundReason};
 
 use serde::Deserialize;

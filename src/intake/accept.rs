@@ -24,7 +24,7 @@ const MAX_EVENT_BYTES: usize = 524_288;
 pub struct Submission {
     pub key: MarkKey,
     pub conversion_id: String,
-    fingerprint: Fingerprint,
+    pub fingerprint: Fingerprint,
     status: Option<MerchantStatus>,
     event: &'static str,
     /// The event's JSON without its opening brace.

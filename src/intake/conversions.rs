@@ -13,11 +13,12 @@ use super::fingerprint;
 use super::json::{Members, Value};
 use super::metrics::{Kind, Route};
 use super::order_index::MarkKey;
-use super::receive::{self, Answer, Received};
+use super::receive::{self, About, Answer, Received, Told};
 use super::report::{self, Rules};
 use super::schema;
 use crate::api::problem::Refusals;
 use crate::api::{Fault, Problem};
+use crate::catalog::MerchantId;
 
 const MAX_BATCH: usize = 1_000;
 
@@ -43,30 +44,32 @@ pub async fn post_conversions(State(intake): State<Arc<Intake>>, request: Reques
 /// What a body asks for, checked.
 enum Plan {
     One(Submission),
-    Batch { about: MarkKey, items: Vec<Result<Submission, Problem>> },
+    Batch(Vec<Result<Submission, Problem>>),
 }
 
 async fn respond(intake: &Arc<Intake>, request: Request) -> Result<Answer, Problem> {
     let received = intake.receive(request).await?;
-    let plan = intake.plan(&received)?;
-    let key = received.key;
+    let (keyed, plan) = intake.plan(&received)?;
     let intake = intake.clone();
     receive::to_the_end(async move {
         match plan {
-            Plan::One(submission) => intake.once(key, submission.key, false, intake.accept_one(&submission)).await,
-            Plan::Batch { about, items } => intake.once(key, about, true, intake.accept_batch(items)).await,
+            Plan::One(submission) => intake.once(keyed, intake.accept_one(&submission)).await,
+            Plan::Batch(items) => intake.once(keyed, intake.accept_batch(items)).await,
         }
     })
     .await
 }
 
 impl Intake {
-    fn plan(&self, received: &Received) -> Result<Plan, Problem> {
+    /// With what the `Idempotency-Key` is about, if there is one.
+    fn plan(&self, received: &Received) -> Result<(Option<(MarkKey, About)>, Plan), Problem> {
         let members = received.object()?;
         let rules = self.rules(received.merchant()?, received.received_at, received.peer);
         let sent = |name: &str| members.iter().any(|(known, value)| known == name && *value != Value::Null);
         if !sent("conversions") {
-            return self.check(&members, &rules).map(Plan::One);
+            let submission = self.check(&members, &rules)?;
+            let keyed = received.key.map(|key| (key, About::One(submission.key)));
+            return Ok((keyed, Plan::One(submission)));
         }
         if sent("order_id") {
             let fault = Fault::pointer("", "either one conversion or a list `conversions`, not both");
@@ -80,14 +83,13 @@ impl Intake {
                 return Err(Problem::unprocessable(vec![fault]));
             }
         };
-        let mut canonical = Vec::new();
-        items.iter().for_each(|item| fingerprint::write_canonical(item, &mut canonical));
         let check = |item: &Value<'_>| match item {
             Value::Object(members) => self.check(members, &rules),
             _ => Err(receive::not_an_object()),
         };
-        let about = MarkKey::batch(received.merchant_id, &canonical);
-        Ok(Plan::Batch { about, items: items.iter().map(check).collect() })
+        let checked: Vec<_> = items.iter().map(check).collect();
+        let keyed = received.key.map(|key| (key, about(received.merchant_id, items, &checked)));
+        Ok((keyed, Plan::Batch(checked)))
     }
 
     fn check(&self, members: &Members<'_>, rules: &Rules<'_>) -> Result<Submission, Problem> {
@@ -134,6 +136,28 @@ impl Intake {
             .collect();
         Ok(Answer { body: json!({"results": results}).to_string(), replayed: false })
     }
+}
+
+/// What a batch is compared by: each item that is right by what it says, any other by what was sent (contract I12, I13).
+fn about(merchant_id: MerchantId, items: &[Value<'_>], checked: &[Result<Submission, Problem>]) -> About {
+    let (mut sent, mut read, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (item, checked)) in items.iter().zip(checked).enumerate() {
+        let from = sent.len();
+        fingerprint::write_canonical(item, &mut sent);
+        match checked {
+            Ok(Submission { key, fingerprint, .. }) => {
+                read.push(b'+');
+                read.extend_from_slice(key.as_bytes());
+                fingerprint.write_comparable(&mut read);
+                reports.push(Told { index, key: *key, fingerprint: fingerprint.clone() });
+            }
+            Err(_) => {
+                read.push(b'-');
+                read.extend_from_slice(&sent[from..]);
+            }
+        }
+    }
+    About::Batch { body: MarkKey::batch(merchant_id, &sent, &read), reports }
 }
 
 fn result(index: usize, conversion_id: &str, verdict: Verdict) -> serde_json::Value {

@@ -73,6 +73,12 @@ impl Fingerprint {
         )
     }
 
+    /// Appends what can be compared of it without the other side: all but the field that may be left to us.
+    pub fn write_comparable(&self, out: &mut Vec<u8>) {
+        let fields = self.fields.iter().zip(&self.hashes).filter(|(field, _)| **field != FILLED_IN);
+        fields.for_each(|(_, hash)| out.extend_from_slice(&hash.to_be_bytes()));
+    }
+
     /// One hash, 16 hex digits, for the exact check at consumption (contract M48): over all but what we may have filled
     /// in, which stands there as if it had not been sent. The event tells its time anyway, and whether it was sent.
     pub fn content_hash(&self) -> String {

@@ -23,6 +23,42 @@ pub enum Value<'a> {
     Object(Members<'a>),
 }
 
+impl Value<'_> {
+    /// As JSON without white space; numbers as they were written.
+    pub fn write(&self, out: &mut String) {
+        match self {
+            Value::Null => out.push_str("null"),
+            Value::Bool(true) => out.push_str("true"),
+            Value::Bool(false) => out.push_str("false"),
+            Value::Number(text) => out.push_str(text),
+            Value::String(text) => write_string(text, out),
+            Value::Array(values) => {
+                out.push('[');
+                for (index, value) in values.iter().enumerate() {
+                    out.push_str(if index == 0 { "" } else { "," });
+                    value.write(out);
+                }
+                out.push(']');
+            }
+            Value::Object(members) => {
+                out.push('{');
+                for (index, (name, value)) in members.iter().enumerate() {
+                    out.push_str(if index == 0 { "" } else { "," });
+                    write_string(name, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+fn write_string(text: &str, out: &mut String) {
+    // A string serialises.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
 /// In the order in which they stand, no key twice.
 pub type Members<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
@@ -317,6 +353,11 @@ mod tests {
         assert_eq!(members[0].1, Value::Array(numbers.map(|n| Value::Number(n.into())).to_vec()));
         assert_eq!(members[1].1, Value::String("۱😀/\"\n".into()));
         assert!(matches!(&members[2].1, Value::Array(values) if values.len() == 5));
+        let mut written = String::new();
+        Value::Object(members).write(&mut written);
+        let expected =
+            r#"{"n":[-0,1.0,1e3,99999999999999999999999,0.5E-7],"s":"۱😀/\"\n","b":[true,false,null,{},[]]}"#;
+        assert_eq!(written, expected);
     }
 
     #[test]

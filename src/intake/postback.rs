@@ -18,7 +18,7 @@ use super::receive::{self, mark_replayed};
 use super::report::{self, Rules};
 use super::schema;
 use crate::api::body::{self, WholeBody};
-use crate::api::problem::Refusals;
+use crate::api::problem::TextRefusals;
 use crate::api::{self, Fault, Problem};
 use crate::catalog::Merchant;
 use crate::catalog::rulebook::Unit;
@@ -42,12 +42,12 @@ const MAX_AMOUNT_CHARACTERS: usize = 32;
 
 /// Report a conversion in the query
 ///
-/// `OK <conversion_id>` means that it is on disk. Amounts are in major units.
+/// `OK <conversion_id>` means that it is on disk. Amounts are in major units. Errors are one line of text.
 #[utoipa::path(
     get, path = "/postback", tag = "reporting",
     security(("bearer" = []), ("signature" = []), ()),
     params(schema::PostbackParameters),
-    responses((status = 200, description = "`OK <conversion_id>`", content_type = "text/plain"), Refusals)
+    responses((status = 200, description = "`OK <conversion_id>`", body = String, content_type = "text/plain"), TextRefusals)
 )]
 pub async fn get_postback(State(intake): State<Arc<Intake>>, request: Request) -> Response {
     answer(&intake, request).await
@@ -55,13 +55,16 @@ pub async fn get_postback(State(intake): State<Arc<Intake>>, request: Request) -
 
 /// Report a conversion in a form
 ///
-/// The form wins over the query.
+/// The form wins over the query. Errors are one line of text.
 #[utoipa::path(
     post, path = "/postback", tag = "reporting",
     security(("bearer" = []), ("signature" = []), ()),
     params(schema::PostbackParameters),
-    request_body(content_type = "application/x-www-form-urlencoded", description = "The parameters as a form"),
-    responses((status = 200, description = "`OK <conversion_id>`", content_type = "text/plain"), Refusals)
+    request_body(
+        content = schema::PostbackParameters, content_type = "application/x-www-form-urlencoded",
+        description = "The parameters as a form; may be absent"
+    ),
+    responses((status = 200, description = "`OK <conversion_id>`", body = String, content_type = "text/plain"), TextRefusals)
 )]
 pub async fn post_postback(State(intake): State<Arc<Intake>>, request: Request) -> Response {
     answer(&intake, request).await
@@ -71,7 +74,7 @@ async fn answer(intake: &Arc<Intake>, request: Request) -> Response {
     let started = Instant::now();
     let response = if request.method() == Method::HEAD {
         // The router serves HEAD by GET's handler; a HEAD must not report anything.
-        Problem::method_not_allowed(Some("GET,POST")).into_response()
+        Problem::method_not_allowed(Some(api::POSTBACK_METHODS)).into_response()
     } else {
         respond(intake, request).await.unwrap_or_else(Problem::into_text)
     };

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Intake;
+use super::fingerprint::Fingerprint;
 use super::json::{self, Members, Value};
 use super::order_index::{KeyMark, MarkKey};
 use super::report::{self, Rules};
@@ -71,31 +72,76 @@ impl Intake {
         }
     }
 
-    /// Runs `work` unless the key knows its answer already. Two requests with one key run one after the other.
+    /// Runs `work` unless its `Idempotency-Key` knows the answer already. Two requests with one key run one after the other.
     pub async fn once(
         &self,
-        key: Option<MarkKey>,
-        about: MarkKey,
-        is_batch: bool,
+        keyed: Option<(MarkKey, About)>,
         work: impl Future<Output = Result<Answer, Problem>>,
     ) -> Result<Answer, Problem> {
-        let Some(key) = key else { return work.await };
+        let Some((key, about)) = keyed else { return work.await };
         let _claim = self.index.claim(key).await;
-        match self.index.look_key(key).await {
-            Some(known) if known.about != about => {
+        if let Some(known) = self.index.look_key(key).await {
+            if !self.is_same(&about, &known).await {
                 let fault = Fault::pointer("", "another request came with this Idempotency-Key");
                 return Err(Problem::conflict("the Idempotency-Key is in use for another request", vec![fault], None));
             }
-            Some(KeyMark { answer: Some(body), .. }) => return Ok(Answer { body, replayed: true }),
-            _ => {}
+            if let Some(body) = known.answer {
+                return Ok(Answer { body, replayed: true });
+            }
         }
         let answer = work.await?;
-        if !is_batch || answer.body.len() <= MAX_ANSWER_BYTES {
-            let mark = KeyMark { about, answer: is_batch.then(|| answer.body.clone()) };
+        let mark = match about {
+            About::One(about) => KeyMark { about, answer: None },
+            About::Batch { body, .. } => KeyMark { about: body, answer: Some(answer.body.clone()) },
+        };
+        if mark.answer.as_ref().is_none_or(|answer| answer.len() <= MAX_ANSWER_BYTES) {
             self.index.remember_key(key, mark, self.access.clock().now()).await;
         }
         Ok(answer)
     }
+
+    /// Whether the key came with the same (contract I13). What differs in one report is told by its order's mark.
+    async fn is_same(&self, about: &About, known: &KeyMark) -> bool {
+        match about {
+            About::One(about) => *about == known.about,
+            About::Batch { body, .. } if body.is_sent_alike(&known.about) => true,
+            About::Batch { body, reports } => {
+                body.is_read_alike(&known.about) && self.says_the_same_times(reports, known).await
+            }
+        }
+    }
+
+    /// Whether no report that was accepted says another time than then: one that was left to us says none.
+    async fn says_the_same_times(&self, reports: &[Told], known: &KeyMark) -> bool {
+        let answer = known.answer.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        let accepted = |told: &&Told| {
+            let result = answer.as_ref().and_then(|answer| answer["results"].get(told.index));
+            result.is_some_and(|result| result["status"] == "accepted")
+        };
+        let reports: Vec<&Told> = reports.iter().filter(accepted).collect();
+        let marks = self.index.look(reports.iter().map(|told| told.key).collect()).await.unwrap_or_default();
+        reports.iter().zip(marks).all(|(told, mark)| {
+            let differing = mark.and_then(|mark| told.fingerprint.differing(&mark.hashes));
+            differing.is_none_or(|fields| fields.is_empty())
+        })
+    }
+}
+
+/// What a request with an `Idempotency-Key` says, to be compared with what came with the key before.
+pub enum About {
+    /// An order or a refund.
+    One(MarkKey),
+    Batch {
+        body: MarkKey,
+        reports: Vec<Told>,
+    },
+}
+
+/// A report of a batch that is right.
+pub struct Told {
+    pub index: usize,
+    pub key: MarkKey,
+    pub fingerprint: Fingerprint,
 }
 
 impl Received {

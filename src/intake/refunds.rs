@@ -11,7 +11,7 @@ use super::Intake;
 use super::accept::{Submission, Verdict};
 use super::conversions::refusal;
 use super::metrics::{Kind, Route};
-use super::receive::{self, Answer, Received};
+use super::receive::{self, About, Answer, Received};
 use super::refund;
 use super::schema;
 use crate::api::Problem;
@@ -42,7 +42,8 @@ async fn respond(intake: &Arc<Intake>, request: Request) -> Result<Answer, Probl
     let key = received.key;
     let intake = intake.clone();
     receive::to_the_end(async move {
-        intake.once(key, submission.key, false, intake.accept_refund(refund_id, &submission)).await
+        let keyed = key.map(|key| (key, About::One(submission.key)));
+        intake.once(keyed, intake.accept_refund(refund_id, &submission)).await
     })
     .await
 }

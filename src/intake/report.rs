@@ -1,8 +1,6 @@
 //! One conversion as reported, checked field by field (contract I2-I5): either all of it is right, or every fault is
 //! named.
 
-use serde_json::{Map, Number, Value as Json};
-
 use super::fields::Fields;
 use super::fingerprint::{self, Fingerprint};
 use super::items;
@@ -10,7 +8,7 @@ use super::json::{Members, Value};
 use crate::api::Fault;
 use crate::catalog::Merchant;
 use crate::catalog::rulebook::Unit;
-use crate::event::{Conversion, ConversionIds};
+use crate::event::{Conversion, ConversionIds, Extra};
 use crate::money::{Currency, MAX_AMOUNT, MinorUnits};
 use crate::time::TimeMs;
 
@@ -85,7 +83,7 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<Report, Vec<Fau
     if checkout_started_at.is_some_and(|started| started > occurred_at.unwrap_or(rules.received_at)) {
         fields.fault::<()>("checkout_started_at", "must not be after occurred_at");
     }
-    let extra = extra(&mut fields, members);
+    let (extra, canonical_extra) = extra(&mut fields, members).unzip();
     let (Some(order_id), Some(kind), Some(amount), Some(currency), true) =
         (order_id, kind, amount, currency, fields.is_sound())
     else {
@@ -114,11 +112,11 @@ pub fn check(members: &Members<'_>, rules: &Rules<'_>) -> Result<Report, Vec<Fau
         unverified: false,
         original_status: None,
         merchant_status: None,
-        extra: extra.map,
+        extra,
         source_ip: rules.source_ip.clone(),
         content_hash: String::new(),
     };
-    let fingerprint = fingerprint_of(&conversion, occurred_at, &extra.canonical);
+    let fingerprint = fingerprint_of(&conversion, occurred_at, canonical_extra.as_deref());
     conversion.content_hash = fingerprint.content_hash();
     Ok(Report { conversion, fingerprint })
 }
@@ -192,66 +190,40 @@ fn currency(fields: &mut Fields<'_, '_>, merchant: &Merchant) -> Option<Currency
     }
 }
 
-struct Extra {
-    map: Option<Map<String, Json>>,
-    canonical: Vec<u8>,
-}
-
-/// Unknown fields, and those of a field `extra` (contract I5). A name that stands in both keeps the top level's value.
-fn extra(fields: &mut Fields<'_, '_>, members: &Members<'_>) -> Extra {
-    let mut merged: Members<'_> = members
-        .iter()
-        .filter(|(name, value)| !KNOWN.contains(&name.as_ref()) && *value != Value::Null)
-        .cloned()
-        .collect();
+/// Unknown fields, and those of a field `extra`, and what they are compared by (contract I5). A name that stands in both
+/// keeps the top level's value; `null` is as if absent.
+fn extra(fields: &mut Fields<'_, '_>, members: &Members<'_>) -> Option<(Extra, Vec<u8>)> {
+    let is_there = |value: &Value<'_>| *value != Value::Null;
+    let unknown = members.iter().filter(|(name, value)| !KNOWN.contains(&name.as_ref()) && is_there(value));
+    let mut merged: Members<'_> = unknown.cloned().collect();
     match fields.value("extra") {
         Some(Value::Object(inner)) => {
             let top: std::collections::HashSet<_> = merged.iter().map(|(name, _)| name.clone()).collect();
-            merged.extend(inner.iter().filter(|(name, _)| !top.contains(name)).cloned());
+            let more = inner.iter().filter(|(name, value)| !top.contains(name) && is_there(value));
+            merged.extend(more.cloned());
         }
         Some(_) => fields.fault("extra", "must be an object").unwrap_or(()),
         None => {}
     }
-    let none = Extra { map: None, canonical: Vec::new() };
     if merged.is_empty() {
-        return none;
+        return None;
     }
     let merged = Value::Object(merged);
-    let Some(Json::Object(map)) = to_json(&merged) else {
-        fields.fault::<()>("", "a number among the unknown fields is beyond what a double holds");
-        return none;
-    };
-    // Counting does not fail.
-    let bytes = serde_json::to_string(&map).map_or(0, |text| text.len());
-    if bytes > MAX_EXTRA_BYTES {
-        fields.fault::<()>(
-            "",
-            format!("unknown fields and `extra` together have {bytes} bytes, at most {MAX_EXTRA_BYTES} are kept"),
-        );
+    let (mut text, mut canonical) = (String::new(), Vec::new());
+    merged.write(&mut text);
+    if text.len() > MAX_EXTRA_BYTES {
+        let bytes = text.len();
+        let detail =
+            format!("unknown fields and `extra` together have {bytes} bytes, at most {MAX_EXTRA_BYTES} are kept");
+        return fields.fault("", detail);
     }
-    let mut canonical = Vec::new();
     fingerprint::write_canonical(&merged, &mut canonical);
-    Extra { map: Some(map), canonical }
-}
-
-/// `None` for a number that overflows.
-fn to_json(value: &Value<'_>) -> Option<Json> {
-    Some(match value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => Json::Bool(*value),
-        Value::Number(text) => Json::Number(serde_json::from_str::<Number>(text).ok()?),
-        Value::String(text) => Json::String(text.clone().into_owned()),
-        Value::Array(values) => Json::Array(values.iter().map(to_json).collect::<Option<_>>()?),
-        Value::Object(members) => {
-            let entry =
-                |(name, value): &(std::borrow::Cow<'_, str>, Value<'_>)| Some((name.to_string(), to_json(value)?));
-            Json::Object(members.iter().map(entry).collect::<Option<_>>()?)
-        }
-    })
+    // It is JSON: it was just written as such.
+    Extra::of(text).map(|extra| (extra, canonical))
 }
 
 /// The currency is not in it: it is the merchant's, whether sent or filled in (contract I12).
-fn fingerprint_of(conversion: &Conversion, occurred_at: Option<TimeMs>, extra: &[u8]) -> Fingerprint {
+fn fingerprint_of(conversion: &Conversion, occurred_at: Option<TimeMs>, extra: Option<&[u8]>) -> Fingerprint {
     let mut fingerprint = Fingerprint::new(fingerprint::CONVERSION);
     let mut set = |field: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -270,7 +242,7 @@ fn fingerprint_of(conversion: &Conversion, occurred_at: Option<TimeMs>, extra: &
     if !conversion.items.is_empty() {
         fingerprint.set("items", &items::canonical(&conversion.items));
     }
-    if conversion.extra.is_some() {
+    if let Some(extra) = extra {
         fingerprint.set("extra", extra);
     }
     fingerprint

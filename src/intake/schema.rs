@@ -158,8 +158,9 @@ pub struct RefundAnswer {
 }
 
 /// Of several names of one thing the first non-empty counts.
-#[derive(IntoParams)]
+#[derive(IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
+#[schema(as = PostbackForm)]
 pub struct PostbackParameters {
     pub click_id: Option<String>,
     /// Or `txid`, `tid`. For a lead, signup or install the click ID stands in.

@@ -1,14 +1,22 @@
-//! `afflux reconcile`: what was spooled against what is applied, spool by spool (contract P6).
+//! `afflux reconcile`: what was answered, spooled, consumed and attributed, by spool and topic (contract P1, P6).
+//!
+//! Answered is what was spooled and what had no room in the spool (undurable); a report that was spooled and refused with
+//! 503, since its fdatasync did not come, counts as well. Consumed is the cursor: it has passed what is applied, and what
+//! a disk lost or nothing could apply, which is named. Attributed are the conversions whose report stands in the spool
+//! and somebody earned.
 //!
 //! Lag heals by itself and is no fault; a gap or damage never does, and is named with what to do about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use super::command::{CommandError, Verdict};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Mark, Quarantine, Reader, StoreError};
+use crate::store::{Mark, Quarantine, Reader, RowId, StoreError, View};
 use crate::time::TimeMs;
+
+/// Conversions looked at together: what is held in memory.
+const PAGE: usize = 1_000;
 
 /// What the disk says of one spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +35,8 @@ pub struct Spooled {
     pub damaged: u64,
     /// Answered although they were not known to be on disk.
     pub undurable: u64,
+    /// Of these, those that are not in the spool.
+    pub unspooled: u64,
 }
 
 /// What the store says of all spools. Without a store nothing is applied.
@@ -35,6 +45,7 @@ struct Applied {
     marks: Vec<Mark>,
     quarantined: Vec<Quarantine>,
     dead_letters: u64,
+    attributed: HashMap<SpoolId, u64>,
 }
 
 /// One spool, seen from both sides.
@@ -44,14 +55,32 @@ struct Line {
     disk: Option<Spooled>,
     mark: Mark,
     lost: u64,
+    attributed: u64,
 }
 
 impl Applied {
     fn read(reader: &mut Reader) -> Result<Applied, StoreError> {
         reader.view(|view| {
             let (marks, quarantined) = (view.marks()?, view.quarantined()?);
-            Ok(Applied { marks, quarantined, dead_letters: view.dead_letter_count()? })
+            let attributed = attributed(view)?;
+            Ok(Applied { marks, quarantined, dead_letters: view.dead_letter_count()?, attributed })
         })
+    }
+}
+
+/// Conversions that somebody earned, by the spool of their report.
+fn attributed(view: View<'_>) -> Result<HashMap<SpoolId, u64>, StoreError> {
+    let mut counts = HashMap::new();
+    let mut after = RowId(0);
+    loop {
+        let rows = view.conversions_after(after, PAGE)?;
+        let Some(last) = rows.last() else { return Ok(counts) };
+        after = last.id;
+        for row in &rows {
+            if view.shares(row.id)?.iter().any(|share| share.publisher_id.is_some()) {
+                *counts.entry(row.spool).or_default() += 1;
+            }
+        }
     }
 }
 
@@ -63,21 +92,25 @@ pub fn reconcile(
 ) -> Result<Verdict, CommandError> {
     let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
     let lines = lines(&applied, spooled);
-    writeln!(out, "{:<16} {:<11} {:<8} {:>12} {:>12} {:>10}", "spool", "topic", "state", "spooled", "applied", "lag")?;
+    writeln!(
+        out,
+        "{:<16} {:<11} {:<8} {:>12} {:>12} {:>12} {:>10} {:>10}",
+        "spool", "topic", "state", "answered", "spooled", "consumed", "attributed", "lag"
+    )?;
     for line in &lines {
         line.write(out)?;
     }
+    for topic in [Topic::Clicks, Topic::Conversions] {
+        write_sums(topic, &lines, out)?;
+    }
     let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();
-    let (spooled, lag) = (sum(Line::spooled), sum(Line::lag));
-    let undurable = sum(|line| line.disk.map_or(0, |disk| disk.undurable));
-    writeln!(out, "{spooled} spooled = {} applied + {lag} lag", sum(|line| line.mark.next))?;
     let notes = [
-        (undurable, "answered without being known to be on disk"),
-        (sum(|line| line.lost), "lost by a disk and passed"),
-        (applied.dead_letters, "kept as dead letters: they could not be applied"),
+        (sum(Line::late), "answers went out before their record was known to be on disk"),
+        (sum(|line| line.lost), "records lost by a disk and passed"),
+        (applied.dead_letters, "records kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
-        writeln!(out, "{count} records {what}")?;
+        writeln!(out, "{count} {what}")?;
     }
     let bad: Vec<String> = lines.iter().filter_map(Line::fault).collect();
     bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
@@ -85,19 +118,38 @@ pub fn reconcile(
     Ok(Verdict::good_if(bad.is_empty()))
 }
 
+/// The chain of counts of a topic, each sum as it must be.
+fn write_sums(topic: Topic, lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
+    let sum = |of: fn(&Line) -> u64| lines.iter().filter(|line| line.topic == topic).map(of).sum::<u64>();
+    let (spooled, lag, consumed) = (sum(Line::spooled), sum(Line::lag), sum(|line| line.mark.next));
+    let (answered, undurable) = (sum(Line::answered), sum(Line::unspooled));
+    write!(out, "{}: {answered} answered = {spooled} spooled + {undurable} undurable; ", topic.name())?;
+    write!(out, "{spooled} spooled = {consumed} consumed + {lag} lag")?;
+    match topic {
+        Topic::Clicks => writeln!(out),
+        Topic::Conversions => writeln!(out, "; {} attributed", sum(|line| line.attributed)),
+    }
+}
+
 fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
     let mut lines: BTreeMap<SpoolId, Line> = BTreeMap::new();
     for disk in spooled {
         let mark = Mark::new(disk.spool, disk.topic);
-        lines.insert(disk.spool, Line { spool: disk.spool, topic: disk.topic, disk: Some(*disk), mark, lost: 0 });
+        let line = Line { spool: disk.spool, topic: disk.topic, disk: Some(*disk), mark, lost: 0, attributed: 0 };
+        lines.insert(disk.spool, line);
     }
     for mark in &applied.marks {
-        let new = || Line { spool: mark.spool, topic: mark.topic, disk: None, mark: *mark, lost: 0 };
+        let new = || Line { spool: mark.spool, topic: mark.topic, disk: None, mark: *mark, lost: 0, attributed: 0 };
         lines.entry(mark.spool).or_insert_with(new).mark = *mark;
     }
     for range in &applied.quarantined {
         if let Some(line) = lines.get_mut(&range.spool) {
             line.lost += range.last - range.first + 1;
+        }
+    }
+    for (spool, count) in &applied.attributed {
+        if let Some(line) = lines.get_mut(spool) {
+            line.attributed = *count;
         }
     }
     let mut lines: Vec<Line> = lines.into_values().collect();
@@ -110,6 +162,20 @@ impl Line {
     fn spooled(&self) -> u64 {
         let on_disk = self.disk.map_or(0, |disk| disk.records);
         on_disk.max(self.mark.next).max(self.mark.sealed.unwrap_or(0))
+    }
+
+    /// Answered, and not in the spool.
+    fn unspooled(&self) -> u64 {
+        self.disk.map_or(0, |disk| disk.unspooled)
+    }
+
+    fn answered(&self) -> u64 {
+        self.spooled() + self.unspooled()
+    }
+
+    /// Answered, in the spool, and not known to be on disk then.
+    fn late(&self) -> u64 {
+        self.disk.map_or(0, |disk| disk.undurable.saturating_sub(disk.unspooled))
     }
 
     fn lag(&self) -> u64 {
@@ -127,12 +193,14 @@ impl Line {
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let topic = match self.topic {
-            Topic::Clicks => "clicks",
-            Topic::Conversions => "conversions",
+        let (topic, state) = (self.topic.name(), self.state());
+        let (answered, spooled, consumed, lag) = (self.answered(), self.spooled(), self.mark.next, self.lag());
+        let attributed = match self.topic {
+            Topic::Clicks => "-".to_owned(),
+            Topic::Conversions => self.attributed.to_string(),
         };
-        let (spooled, applied, lag) = (self.spooled(), self.mark.next, self.lag());
-        writeln!(out, "{:016x} {topic:<11} {:<8} {spooled:>12} {applied:>12} {lag:>10}", self.spool.0, self.state())
+        write!(out, "{:016x} {topic:<11} {state:<8} {answered:>12} {spooled:>12}", self.spool.0)?;
+        writeln!(out, " {consumed:>12} {attributed:>10} {lag:>10}")
     }
 
     /// A gap or damage.
@@ -183,7 +251,8 @@ mod tests {
 
     fn spooled(spool: u64, records: u64) -> Spooled {
         let (spool, topic) = (SpoolId(spool), Topic::Clicks);
-        Spooled { spool, topic, first: 0, records, sealed: true, written_to: false, damaged: 0, undurable: 0 }
+        let (undurable, unspooled) = (0, 0);
+        Spooled { spool, topic, first: 0, records, sealed: true, written_to: false, damaged: 0, undurable, unspooled }
     }
 
     fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
@@ -208,7 +277,10 @@ mod tests {
         let gone = mark(2, 7, Some(7));
         let (verdict, text) = run(&[mark(1, 3, None), gone], &[], &[spooled(1, 5)]);
         assert_eq!(verdict, Verdict::Good, "{text}");
-        assert!(text.contains("12 spooled = 10 applied + 2 lag"), "{text}");
+        assert!(
+            text.contains("clicks: 12 answered = 12 spooled + 0 undurable; 12 spooled = 10 consumed + 2 lag\n"),
+            "{text}"
+        );
         assert!(text.contains("0000000000000002 clicks      deleted"), "{text}");
         // Kept segments may begin later than the spool did.
         let kept = Spooled { first: 4, ..spooled(1, 5) };
@@ -236,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn p1_answered_is_spooled_and_undurable() {
+        let disk = Spooled { undurable: 7, unspooled: 4, ..spooled(1, 5) };
+        let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[disk]);
+        assert_eq!(verdict, Verdict::Good);
+        assert!(
+            text.contains("clicks: 9 answered = 5 spooled + 4 undurable; 5 spooled = 5 consumed + 0 lag\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n3 answers went out before their record was known to be on disk\n"), "{text}");
+    }
+
+    #[test]
     fn p6_a_silent_spool_is_named() {
         let dead = Spooled { sealed: false, ..spooled(1, 5) };
         let (verdict, text) = run(&[mark(1, 5, None), mark(2, 4, None)], &[], &[dead]);
@@ -251,6 +335,6 @@ mod tests {
         let mut out = Vec::new();
         let verdict = reconcile(None, &[spooled(1, 5)], &mut out).unwrap();
         assert_eq!(verdict, Verdict::Good);
-        assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 applied + 5 lag"));
+        assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 consumed + 5 lag"));
     }
 }

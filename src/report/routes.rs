@@ -18,7 +18,7 @@ use super::performance::{Frame, NotReported, Performance};
 use super::query::{Format, Question};
 use super::readers::{NotRead, Readers};
 use super::schema;
-use crate::api::problem::Refusals;
+use crate::api::problem::{ProblemBody, Refusals};
 use crate::api::{self, Access, Caller, Fault, Problem};
 use crate::catalog::{MerchantId, Snapshot};
 use crate::event::ConversionIds;
@@ -71,7 +71,10 @@ pub fn routes(reports: Arc<Reports>) -> OpenApiRouter {
     params(("conversion_id" = String, Path, description = "As the 202 gave it")),
     responses(
         (status = 200, description = "The conversion", body = schema::Conversion),
-        (status = 404, description = "No ID of ours, or another merchant's"),
+        (
+            status = 404, description = "No ID of ours, or another merchant's",
+            body = ProblemBody, content_type = "application/problem+json"
+        ),
         Refusals
     )
 )]
@@ -115,8 +118,9 @@ async fn get_conversions(State(reports): State<Arc<Reports>>, request: Request) 
 
 /// Report performance: clicks and money by what you ask for
 ///
-/// Clicks by the time of the click, in quarter hours: one that the range touches counts whole. Conversions and money by
-/// `occurred_at`, to the millisecond. Amounts and commissions are net of refunds. A `day` is a date, an `hour` an RFC 3339
+/// Clicks are counted by quarter hours of UTC: a quarter hour that the range touches counts whole. So a `from` or `to`
+/// that is no start of a quarter hour also counts clicks of up to 15 minutes before `from` or after `to`. Conversions and
+/// money by `occurred_at`, to the millisecond. Amounts and commissions are net of refunds. A `day` is a date, an `hour` an RFC 3339
 /// time, both in the configured time zone.
 #[utoipa::path(
     get, path = "/v1/reports/performance", tag = "reading",
@@ -128,7 +132,13 @@ async fn get_conversions(State(reports): State<Arc<Reports>>, request: Request) 
             type coupon_code sub1 currency, separated by commas"),
         ("format" = Option<String>, Query, description = "`json` (default) or `csv`"),
     ),
-    responses((status = 200, description = "At most 100,000 rows", body = schema::Performance), Refusals)
+    responses(
+        (
+            status = 200, description = "At most 100,000 rows",
+            content((schema::Performance = "application/json"), (String = "text/csv"))
+        ),
+        Refusals
+    )
 )]
 async fn get_performance(State(reports): State<Arc<Reports>>, request: Request) -> Result<Response, Problem> {
     let (caller, catalog) = reports.caller(&request)?;

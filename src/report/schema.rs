@@ -1,10 +1,8 @@
 //! How the answers look, for the OpenAPI document.
 
-use std::collections::HashMap;
-
 use utoipa::ToSchema;
 
-/// What a conversion became. Money is in minor units and net of refunds.
+/// What a conversion became. Money is in minor units.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "it only describes what `Answer` serialises to")]
 pub struct Conversion {
@@ -21,8 +19,10 @@ pub struct Conversion {
     /// `pending`, `approved`, `payable`, `paid`, `reversed` or `rejected`.
     state: Option<String>,
     currency: Option<String>,
+    /// Gross, as it was reported: refunds are not taken off.
     amount: Option<i64>,
     occurred_at_ms: Option<i64>,
+    /// Net: what refunds and a rejection took back is taken off.
     commission: Option<i64>,
     shares: Option<Vec<Share>>,
     refunds: Option<Vec<Refund>>,
@@ -41,6 +41,7 @@ pub struct Share {
     publisher_id: u32,
     /// Of 1,000,000.
     parts: u32,
+    /// Net.
     commission: i64,
     /// What refunds or a rejection took back.
     reversed: i64,
@@ -54,8 +55,16 @@ pub struct Refund {
     refund_id: String,
     reason: String,
     amount: Option<i64>,
-    items: Option<Vec<HashMap<String, String>>>,
+    items: Option<Vec<RefundedItem>>,
     occurred_at_ms: i64,
+}
+
+#[derive(ToSchema)]
+#[schema(as = RefundItem)]
+#[allow(dead_code, reason = "it only describes")]
+pub struct RefundedItem {
+    sku: String,
+    quantity: u32,
 }
 
 /// One rule, what it looked at and what it did.
@@ -94,8 +103,11 @@ pub struct PerformanceRow {
     billable_clicks: i64,
     rejected_clicks: i64,
     conversions: i64,
+    /// Net of refunds.
     amount: i64,
+    /// Net of refunds.
     commission: i64,
+    /// Commission that refunds and rejections took back.
     reversed: i64,
     currency: Option<String>,
 }

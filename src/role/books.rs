@@ -67,6 +67,7 @@ fn spooled(config: &Config) -> Result<Vec<books::Spooled>, CommandError> {
         written_to: survey.is_live,
         damaged: survey.lost,
         undurable: survey.position.undurable,
+        unspooled: survey.position.unspooled,
     });
     Ok(spooled.collect())
 }

@@ -31,6 +31,8 @@ mod word {
     pub const SEALED: usize = 24;
     pub const SEALED_AT_MS: usize = 25;
     pub const UNDURABLE: usize = 32;
+    /// Of these, those for which there is no record.
+    pub const UNSPOOLED: usize = 33;
     /// The seal's own check: it decides what is a gap.
     pub const SEAL_CHECK: usize = 26;
 }
@@ -50,6 +52,8 @@ pub struct Position {
     pub sealed: Option<(u64, i64)>,
     /// Answers whose record was not known to be on disk, or had no room at all.
     pub undurable: u64,
+    /// Those that had no room: no record has their number.
+    pub unspooled: u64,
 }
 
 /// The writer's side.
@@ -128,6 +132,11 @@ impl Control {
         self.file.sync_data()
     }
 
+    pub fn add_unspooled(&self) {
+        self.word(word::UNSPOOLED).fetch_add(1, Ordering::Relaxed);
+        self.add_undurable();
+    }
+
     pub fn add_undurable(&self) {
         self.word(word::UNDURABLE).fetch_add(1, Ordering::Relaxed);
     }
@@ -184,6 +193,7 @@ fn decode(page: &[u8; BYTES]) -> io::Result<Position> {
         synced: word(word::SYNCED),
         sealed: is_sealed.then(|| (sealed - 1, sealed_at_ms)),
         undurable: word(word::UNDURABLE),
+        unspooled: word(word::UNSPOOLED),
     })
 }
 

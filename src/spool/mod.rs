@@ -138,9 +138,9 @@ impl Writer {
         Durable { chain: self.chain.clone() }
     }
 
-    /// Counts an answer whose record is not known to be on disk (or in the spool at all).
-    pub fn count_undurable(&self) {
-        self.chain.control.add_undurable();
+    /// Counts an answer whose record the spool did not take.
+    pub fn count_unspooled(&self) {
+        self.chain.control.add_unspooled();
     }
 }
 
@@ -162,6 +162,7 @@ impl Durable {
         self.chain.control.synced() > seq
     }
 
+    /// Counts an answer whose record is in the spool and not known to be on disk.
     pub fn count_undurable(&self) {
         self.chain.control.add_undurable();
     }

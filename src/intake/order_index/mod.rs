@@ -77,8 +77,27 @@ impl MarkKey {
         MarkKey::hash("key", merchant_id, &[path.as_bytes(), key.as_bytes()])
     }
 
-    pub fn batch(merchant_id: MerchantId, canonical_body: &[u8]) -> MarkKey {
-        MarkKey::hash("batch", merchant_id, &[canonical_body])
+    /// Of a batch, half over its items as they were sent and half over what they say once they are read: a body that says
+    /// the same in other words is the same, and so is one that was sent unchanged, even if what is allowed changed since.
+    pub fn batch(merchant_id: MerchantId, sent: &[u8], read: &[u8]) -> MarkKey {
+        let mut key = MarkKey::hash("batch", merchant_id, &[sent]);
+        let of_read = MarkKey::hash("batch read", merchant_id, &[read]);
+        key.0[8..].copy_from_slice(&of_read.0[..8]);
+        key
+    }
+
+    /// Both of a batch: it was sent in the same words.
+    pub fn is_sent_alike(&self, other: &MarkKey) -> bool {
+        self.0[..8] == other.0[..8]
+    }
+
+    /// Both of a batch: it says the same, but for times that were left to us.
+    pub fn is_read_alike(&self, other: &MarkKey) -> bool {
+        self.0[8..] == other.0[8..]
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     fn hash(what: &str, merchant_id: MerchantId, parts: &[&[u8]]) -> MarkKey {

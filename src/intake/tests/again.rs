@@ -166,6 +166,71 @@ async fn i13_a_batch_is_one_body() {
 }
 
 #[tokio::test]
+async fn i13_a_batch_that_says_the_same_in_other_words_is_the_same_body() {
+    let shop = Shop::open();
+    let keyed = async |body: &str| {
+        let request = post("/v1/conversions", "secret").header("idempotency-key", "k");
+        shop.ask(request.body(body.to_owned().into()).unwrap()).await
+    };
+    let first = r#"{"conversions":[
+        {"order_id":"A","type":"sale","amount":120,"items":[{"sku":"p","quantity":1,"unit_amount":120}],"x":1},
+        {"order_id":"B","type":"lead"},
+        {"order_id":7,"n":1.0}]}"#;
+    let answer = keyed(first).await.expect(202);
+    let same = r#"{"note":null,"conversions":[
+        {"currency":"IRR","extra":{"x":1.0,"y":null},"type":"sale","order_id":"A","coupon_code":null,
+         "items":[{"unit_amount":120,"quantity":1,"sku":"p","discount":null,"seen":true}]},
+        {"order_id":"B","type":"lead","amount":0,"items":[],"extra":{},"occurred_at":"2026-11-22T06:00:00Z"},
+        {"n":1,"order_id":7}]}"#;
+    let again = keyed(same).await.expect(202);
+    assert_eq!((again.is_replay(), &again.body), (true, &answer.body));
+    for (what, other) in [
+        ("another amount", first.replace("120", "121")),
+        ("another unknown field", first.replace("\"x\":1", "\"x\":2")),
+        ("another rejected item", first.replace("\"n\":1.0", "\"n\":2")),
+        ("another order", first.replace("\"B\"", "\"C\"")),
+    ] {
+        assert_eq!(keyed(&other).await.expect(409).pointers(), [""], "{what}");
+    }
+    assert_eq!(shop.disk.events().len(), 2);
+}
+
+#[tokio::test]
+async fn i13_a_batch_with_other_times_is_another_body() {
+    let shop = Shop::open();
+    let batch = |time: &str| json!({"conversions": [with(sale("A"), json!({"occurred_at": time})), {"order_id": 1}]});
+    let first = keyed(&shop, "/v1/conversions", "k", &batch("2026-11-22T06:00:00Z")).await.expect(202);
+    let spelled = keyed(&shop, "/v1/conversions", "k", &batch("2026-11-22T09:30:00.0+03:30")).await.expect(202);
+    assert_eq!((spelled.is_replay(), spelled.body), (true, first.body));
+    let other = keyed(&shop, "/v1/conversions", "k", &batch("2026-11-22T06:00:01Z")).await.expect(409);
+    assert_eq!(other.pointers(), [""]);
+}
+
+#[tokio::test]
+async fn i13_a_batch_sent_unchanged_is_the_same_although_what_is_allowed_changed() {
+    let shop = Shop::open();
+    // In the future at first, and not any more a little later.
+    let batch = json!({"conversions": [with(sale("A"), json!({"occurred_at": "2026-11-22T06:36:00Z"}))]});
+    let first = keyed(&shop, "/v1/conversions", "k", &batch).await.expect(202);
+    assert_eq!(first.json()["results"][0]["status"], "rejected");
+    shop.clock.advance(300_000);
+    let again = keyed(&shop, "/v1/conversions", "k", &batch).await.expect(202);
+    assert_eq!((again.is_replay(), again.body), (true, first.body));
+}
+
+#[tokio::test]
+async fn i12_null_in_extra_is_as_if_absent() {
+    let shop = Shop::open();
+    assert!(!shop.report(&sale("A")).await.expect(202).is_replay());
+    for extra in [json!({"extra": {}}), json!({"extra": {"a": null}}), json!({"extra": null, "a": null})] {
+        assert!(shop.report(&with(sale("A"), extra.clone())).await.expect(202).is_replay(), "{extra}");
+    }
+    assert!(!shop.report(&with(sale("B"), json!({"extra": {"a": {"b": null}}}))).await.expect(202).is_replay());
+    assert!(shop.report(&with(sale("B"), json!({"a": {}}))).await.expect(202).is_replay());
+    assert_eq!(shop.disk.events()[0].get("extra"), None);
+}
+
+#[tokio::test]
 async fn i13_marks_survive_a_restart() {
     let (index, _directory) = {
         let shop = Shop::open();

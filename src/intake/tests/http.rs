@@ -68,6 +68,18 @@ async fn i21_checks_run_in_order_and_refusals_do_not_read_the_body() {
 }
 
 #[tokio::test]
+async fn i27_postback_allows_get_and_post_alone() {
+    let shop = Shop::open();
+    for method in ["HEAD", "PUT", "DELETE"] {
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri("/postback");
+        let answer = shop.ask(request.body(Body::empty()).unwrap()).await.expect(405);
+        assert_eq!(answer.header("allow"), Some("GET, POST"), "{method}");
+    }
+    let answer = shop.ask(Request::delete("/v1/refunds").body(Body::empty()).unwrap()).await.expect(405);
+    assert_eq!(answer.header("allow"), Some("POST"));
+}
+
+#[tokio::test]
 async fn i21_nobody_unknown_learns_about_the_body() {
     let shop = Shop::open();
     for body in ["{}", "not JSON", "{\"a\":1,\"a\":1}", ""] {

@@ -60,3 +60,22 @@ async fn the_document_names_the_fields_that_are_read() {
     let compared = [fingerprint::CONVERSION, &["order_id", "type", "currency"]].concat();
     assert_eq!(set(&compared), set(report::KNOWN));
 }
+
+#[tokio::test]
+async fn i29_postback_answers_in_text_and_takes_a_form() {
+    let document = document(&Shop::open()).await;
+    for method in ["get", "post"] {
+        let answers = document["paths"]["/postback"][method]["responses"].as_object().unwrap();
+        assert!(answers.contains_key("200") && answers.contains_key("401") && answers.contains_key("422"));
+        for (status, answer) in answers {
+            let types: Vec<_> = answer["content"].as_object().unwrap().keys().collect();
+            assert_eq!(types, ["text/plain"], "{method} {status}");
+        }
+    }
+    let form = &document["paths"]["/postback"]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"];
+    let reference = form["schema"]["$ref"].as_str().unwrap_or_else(|| panic!("{form}"));
+    let fields = document.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();
+    let parameters = document["paths"]["/postback"]["get"]["parameters"].as_array().unwrap();
+    let named: BTreeSet<_> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
+    assert_eq!(fields.as_object().unwrap().keys().map(String::as_str).collect::<BTreeSet<_>>(), named);
+}

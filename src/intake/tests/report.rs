@@ -193,3 +193,25 @@ async fn i8_a_conversion_that_no_segment_holds_is_too_large() {
     shop.disk.refuse(None);
     shop.report(&sale("A")).await.expect(202);
 }
+
+#[tokio::test]
+async fn i5_unknown_numbers_are_kept_exactly_as_sent() {
+    let numbers = "[99999999999999999999,1.10,0.1000000000000000055511151231257827,1e400,-0,9007199254740993,1E+2]";
+    let shop = Shop::open();
+    let report = format!(r#"{{"order_id":"A","type":"lead","n":{numbers},"extra":{{"z":{{"deep":[1.0]}}}}}}"#);
+    shop.post("/v1/conversions", report).await.expect(202);
+    let record = shop.disk.raw().remove(0);
+    let kept = format!(r#""extra":{{"n":{numbers},"z":{{"deep":[1.0]}}}},"#);
+    assert!(record.contains(&kept), "{record}");
+    let Ok(Event::Conversion(conversion)) = Event::parse(record.as_bytes()) else { panic!("{record}") };
+    // As it is stored as a fact, and read back.
+    let stored = serde_json::to_string(&conversion).unwrap();
+    assert!(stored.contains(&kept), "{stored}");
+    assert_eq!(serde_json::from_str::<crate::event::Conversion>(&stored).unwrap(), *conversion);
+    // By value all the same.
+    let same = r#"{"order_id":"A","type":"lead","z":{"deep":[1]},"n":[99999999999999999999,11e-1,
+        0.1000000000000000055511151231257827,10e399,0,9007199254740993,100]}"#;
+    assert!(shop.post("/v1/conversions", same).await.expect(202).is_replay());
+    let other = same.replace("9007199254740993", "9007199254740992");
+    assert_eq!(shop.post("/v1/conversions", other).await.expect(409).pointers(), ["/extra"]);
+}

@@ -189,3 +189,19 @@ async fn a_store_that_cannot_be_read_is_503() {
     let id = api.world.conversion_id(1, "A-9", "sale");
     assert_eq!(api.ask("secret-1", &format!("/v1/conversions/{id}")).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn the_document_says_how_answers_and_errors_look() {
+    let api = Api::open();
+    let (status, document) = api.ask_json("operator", "/openapi.json").await;
+    assert_eq!(status, 200);
+    let content = |path: &str, status: &str| document["paths"][path]["get"]["responses"][status]["content"].clone();
+    let performance = content("/v1/reports/performance", "200");
+    assert!(performance.get("application/json").is_some() && performance.get("text/csv").is_some(), "{performance}");
+    let unknown = content("/v1/conversions/{conversion_id}", "404");
+    let reference = &unknown["application/problem+json"]["schema"]["$ref"];
+    assert_eq!(reference, "#/components/schemas/Problem", "{unknown}");
+    let field = |name: &str| document["components"]["schemas"]["Conversion"]["properties"][name]["description"].clone();
+    assert!(field("amount").as_str().is_some_and(|text| text.starts_with("Gross")), "{}", field("amount"));
+    assert!(field("commission").as_str().is_some_and(|text| text.starts_with("Net")), "{}", field("commission"));
+}
