@@ -83,7 +83,7 @@ fn attributed(
     mut trace: Trace,
 ) -> Decision {
     let millionths: Vec<_> = earning.lines.iter().map(|line| line.millionths).collect();
-    let refunded = commission::refunded(lines, &millionths, &facts.refunds);
+    let refunded = commission::refunded(lines, &millionths, &facts.refunds, &facts.more_refunds);
     let earned = commission::rounded(earning.millionths(), earning.fixed);
     let (state, commission) = match facts.status() {
         Some(MerchantStatus::Rejected) => (State::Rejected, 0),
@@ -127,7 +127,7 @@ fn shares(award: &Award, counting: &[Counting], earned: i64, commission: i64) ->
 }
 
 fn unattributed(facts: &Facts, reason: Reason, lines: &[Line], mut trace: Trace) -> Decision {
-    let refunded: Refunded = commission::refunded(lines, &vec![0; lines.len()], &facts.refunds);
+    let refunded: Refunded = commission::refunded(lines, &vec![0; lines.len()], &facts.refunds, &facts.more_refunds);
     explain::refunds(&refunded, false, &mut trace);
     explain::status(facts.status(), &mut trace);
     explain::unattributed(reason, &mut trace);

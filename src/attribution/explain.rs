@@ -1,13 +1,10 @@
 //! The part of the explanation that is about money, in plain English with its numbers.
 
 use super::trace::Trace;
-use super::{Decision, Reason, State};
+use super::{Decision, MAX_TOLD_REFUNDS, Reason, State};
 use crate::commission::{Earning, Line, RateSource, Rated, Refunded, exact, grouped};
 use crate::event::{Conversion, MerchantStatus};
 use crate::money::{MinorUnits, Rate};
-
-/// An order has no limit of refunds; the explanation has.
-const EXPLAINED_REFUNDS: usize = 100;
 
 /// One sentence per line of the order.
 pub fn lines(rated: &[Rated], trace: &mut Trace) {
@@ -71,12 +68,15 @@ pub fn earned(earning: &Earning, earned: MinorUnits, report: &Conversion, trace:
 }
 
 pub fn refunds(refunded: &Refunded, attributed: bool, trace: &mut Trace) {
-    for (refund_id, note) in refunded.notes.iter().take(EXPLAINED_REFUNDS) {
+    for (refund_id, note) in refunded.notes.iter().take(MAX_TOLD_REFUNDS) {
         let moves = if attributed { "" } else { " Nobody earned by this order, so no money moves." };
         trace.say("refund", format!("Refund {refund_id:?} {note}{moves}"));
     }
-    if let Some(more @ 1..) = refunded.notes.len().checked_sub(EXPLAINED_REFUNDS) {
+    if let Some(more @ 1..) = refunded.notes.len().checked_sub(MAX_TOLD_REFUNDS) {
         trace.say("refund", format!("{more} more refunds count and are not told one by one."));
+    }
+    if let Some(more) = &refunded.more {
+        trace.say("refund", more.clone());
     }
 }
 
@@ -84,7 +84,7 @@ pub fn refunds(refunded: &Refunded, attributed: bool, trace: &mut Trace) {
 pub fn kept(decision: &Decision, refunded: &Refunded, report: &Conversion, trace: &mut Trace) {
     let currency = report.currency;
     let left = format!("{} {currency} of {} earned", grouped(decision.commission), grouped(decision.earned));
-    if !refunded.notes.is_empty() {
+    if !refunded.notes.is_empty() || refunded.more.is_some() {
         let how = match refunded.full {
             true => "nothing of the order is left, fixed sums are reversed too".into(),
             false => {

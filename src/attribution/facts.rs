@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::Extent;
 use crate::catalog::{OfferId, PublisherId};
 use crate::click::ClickId;
+use crate::commission::RefundSum;
 use crate::event::{Conversion, MerchantStatus, Refund};
 use crate::time::{DAY_MS, TimeMs};
+
+/// An order may have any number of refunds. As many are told one by one, the first stored; the others are added up.
+pub const MAX_TOLD_REFUNDS: usize = 100;
 
 /// The facts of one conversion: the report that won, the visitor's touches at the merchant, and what came after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,9 @@ pub struct Facts {
     pub extent: Extent,
     /// In any order; the decision takes them by receipt, each `refund_id` once.
     pub refunds: Vec<Refund>,
+    /// The refunds beyond `MAX_TOLD_REFUNDS`, none of which is in `refunds`.
+    #[serde(default, skip_serializing_if = "RefundSum::is_empty")]
+    pub more_refunds: RefundSum,
     /// The latest received (M44); `None`: the report's own, if it has one.
     pub merchant_status: Option<MerchantStatus>,
     /// A click that would have been a candidate came after approval (M50): shown, never counted.

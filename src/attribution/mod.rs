@@ -27,5 +27,5 @@ pub(crate) use decide::nothing;
 pub use decide::{conflict, decide};
 use decision::Causes;
 pub use decision::{Decision, Outcome, Reason, Share, State, Step};
-pub use facts::{Facts, OwnClick, Settings, Touch};
+pub use facts::{Facts, MAX_TOLD_REFUNDS, OwnClick, Settings, Touch};
 pub use reduce::{Bounds, Clicks, Extent, reduce};

@@ -12,7 +12,7 @@ mod split;
 pub use earning::{CannotEarn, Earning, RateSource, Rated, earn};
 pub use lines::{Line, lines, order_amount};
 pub use numbers::{exact, grouped};
-pub use refund::{Refunded, refunded};
+pub use refund::{RefundSum, Refunded, refunded};
 pub use split::{Part, split};
 
 use crate::money::{Millionths, MinorUnits, round_half_even};

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Line, grouped, order_amount, proportion};
 use crate::event::{Refund, RefundItem};
 use crate::money::{Millionths, MinorUnits};
@@ -18,17 +20,54 @@ pub struct Refunded {
     pub full: bool,
     /// What each refund did, in order of receipt: its ID and plain English.
     pub notes: Vec<(String, String)>,
+    /// What those did that are only known as a sum.
+    pub more: Option<String>,
 }
 
-/// `commissions`: exact commission of each line, as long as `lines`. Refunds count once per `refund_id`.
-pub fn refunded(lines: &[Line], commissions: &[Millionths], refunds: &[Refund]) -> Refunded {
+/// Refunds of one order added up: as good as each of them, as they add up in any order, but for what can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundSum {
+    pub count: u64,
+    /// By amount.
+    pub amount: MinorUnits,
+    /// Pieces by `sku`, of those that the order has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pieces: BTreeMap<String, u64>,
+    /// One was of the whole order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+}
+
+impl RefundSum {
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// `knows`: whether the order has an item of that `sku`; others have no effect (contract M39), and no bound.
+    pub fn add(&mut self, refund: &Refund, knows: impl Fn(&str) -> bool) {
+        self.count += 1;
+        match refund.amount {
+            _ if refund.is_full() => self.whole = true,
+            Some(amount) if refund.items.is_empty() => self.amount = self.amount.saturating_add(amount.max(0)),
+            _ => refund.items.iter().filter(|item| knows(&item.sku)).for_each(|item| {
+                let pieces = self.pieces.entry(item.sku.clone()).or_default();
+                *pieces = pieces.saturating_add(u64::from(item.quantity));
+            }),
+        }
+    }
+}
+
+/// `commissions`: exact commission of each line, as long as `lines`. Refunds count once per `refund_id`; `more` is the
+/// sum of others.
+pub fn refunded(lines: &[Line], commissions: &[Millionths], refunds: &[Refund], more: &RefundSum) -> Refunded {
     let mut state = State::new(lines);
     let mut seen = BTreeSet::new();
     let mut notes = Vec::new();
     for refund in in_order(refunds).into_iter().filter(|refund| seen.insert(&refund.refund_id)) {
         notes.push((refund.refund_id.clone(), state.apply(refund)));
     }
-    state.result(commissions, notes)
+    let more = (!more.is_empty()).then(|| state.apply_sum(more));
+    Refunded { notes, more, ..state.result(commissions) }
 }
 
 /// By receipt; the rest only makes the order of equal times a function of the set.
@@ -74,6 +113,20 @@ impl<'a> State<'a> {
             // Intake refuses both (contract I37); the items say more.
             _ => self.take_items(&refund.items),
         }
+    }
+
+    fn apply_sum(&mut self, more: &RefundSum) -> String {
+        self.whole |= more.whole;
+        for (sku, quantity) in &more.pieces {
+            self.take_sku(sku, *quantity);
+        }
+        if more.amount > 0 {
+            self.take_amount(more.amount);
+        }
+        let pieces = more.pieces.values().fold(0, |sum: u64, pieces| sum.saturating_add(*pieces));
+        let whole = if more.whole { ", and the whole order" } else { "" };
+        let (count, amount, pieces) = (grouped(more.count), grouped(more.amount), grouped(pieces));
+        format!("{count} more refunds count and are not told one by one: {amount} by amount, {pieces} pieces{whole}.")
     }
 
     fn take_amount(&mut self, amount: MinorUnits) -> String {
@@ -127,11 +180,11 @@ impl<'a> State<'a> {
         self.whole || (self.order_amount > 0 && self.left() == 0)
     }
 
-    fn result(self, commissions: &[Millionths], notes: Vec<(String, String)>) -> Refunded {
+    fn result(self, commissions: &[Millionths]) -> Refunded {
         let total: Millionths = commissions.iter().sum();
         let amount = self.order_amount;
         if self.nothing_left() {
-            return Refunded { millionths: total, amount, full: true, notes };
+            return Refunded { millionths: total, amount, full: true, ..Refunded::default() };
         }
         let by_lines: Millionths = self
             .lines
@@ -145,7 +198,7 @@ impl<'a> State<'a> {
             part => proportion(total, i128::from(part), i128::from(amount)),
         };
         let millionths = (by_lines + by_amount).min(total);
-        Refunded { millionths, amount: amount - self.left(), full: false, notes }
+        Refunded { millionths, amount: amount - self.left(), ..Refunded::default() }
     }
 }
 

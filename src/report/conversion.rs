@@ -8,11 +8,14 @@ use crate::attribution::{Decision, Outcome, Reason, State, Step};
 use crate::catalog::{MerchantId, PublisherId};
 use crate::event::{ConversionId, Refund, RefundItem, RefundReason};
 use crate::money::{Currency, MinorUnits};
-use crate::store::{ConversionRow, StoreError, View};
+use crate::store::{ConversionRow, DecisionRow, StoreError, View};
 use crate::time::TimeMs;
 
 /// Types of one order that are shown; offers have a handful.
 const MAX_OF_ORDER: usize = 1_000;
+
+/// Refunds that are shown one by one; of the others there is the number.
+const MAX_SHOWN_REFUNDS: usize = 1_000;
 
 /// What a conversion became. Without an outcome of its own it is `pending`.
 #[derive(Debug, Serialize)]
@@ -48,6 +51,9 @@ pub struct Decided {
     shares: Vec<Share>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refunds: Vec<RefundAnswer>,
+    /// How many there are beyond those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_refunds: Option<u64>,
     explanation: Vec<Step>,
 }
 
@@ -104,15 +110,17 @@ impl Answer {
             amount: report.amount,
             occurred_at_ms: report.occurred_at_ms,
         };
-        let refunds = view.refunds(&report.conversion_id)?;
-        let decision = view.latest_decision(row.id)?.map(|row| row.decision);
+        let mut refunds = view.refunds(&report.conversion_id, MAX_SHOWN_REFUNDS)?;
+        refunds.sort_by(|a, b| (a.received_at_ms, &a.refund_id).cmp(&(b.received_at_ms, &b.refund_id)));
+        let decision = view.latest_decision(row.id)?;
         let pending = Answer::pending(report.conversion_id, report.merchant_id, Some(known));
-        let Some(decision) = decision else { return Ok(pending) };
+        let Some(DecisionRow { facts, decision, .. }) = decision else { return Ok(pending) };
+        let more_refunds = facts.refund_count().checked_sub(refunds.len() as u64).filter(|more| *more > 0);
         Ok(Answer {
             outcome: outcome_name(decision.outcome),
             reason: decision.reason,
             state: decision.state,
-            decided: Some(Decided::of(decision, refunds)),
+            decided: Some(Decided { more_refunds, ..Decided::of(decision, refunds) }),
             ..pending
         })
     }
@@ -163,6 +171,7 @@ impl Decided {
             commission: decision.commission,
             shares: decision.shares.into_iter().map(share).collect(),
             refunds: refunds.into_iter().map(refund).collect(),
+            more_refunds: None,
             explanation: decision.explanation,
         }
     }

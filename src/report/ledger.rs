@@ -1,13 +1,15 @@
 //! `afflux ledger cat` and `afflux ledger check` (contract P1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 
 use serde::Serialize;
 
 use super::command::{CommandError, Verdict};
-use crate::attribution::{Decision, decide};
+use crate::attribution::{Decision, MAX_TOLD_REFUNDS, decide};
 use crate::catalog::Rulebook;
+use crate::commission::RefundSum;
+use crate::event::Conversion;
 use crate::ledger;
 use crate::money::MinorUnits;
 use crate::store::{BookLine, ConversionRow, DecisionRow, Reader, RowId, StoreError, View};
@@ -144,16 +146,25 @@ impl Check {
             self.broken(format!("conversion {id}: its catalog {} is not there", row.catalog));
             return Ok(());
         };
-        let refunds = view.refunds(id)?;
-        let again = |stored: &DecisionRow| {
+        // Rows of before tell up to 1,000 one by one.
+        let refunds = view.refunds(id, 1_000)?;
+        let mut sum = RefundSum::default();
+        let mut differing = Vec::new();
+        for stored in stored {
             let facts = stored.facts.complete(row.report.clone(), &refunds);
             let text = serde_json::to_string(&decide(&facts, rulebook, &row.settings)).unwrap_or_default();
-            (stored.revision, text == stored.text && facts.refunds.len() == stored.facts.refund_ids.len())
-        };
-        let differing: Vec<u32> =
-            stored.iter().map(again).filter(|(_, same)| !same).map(|(revision, _)| revision).collect();
+            add_refunds(&mut sum, view, &row.report, stored.facts.more_refunds.count)?;
+            let count = facts.refunds.len() as u64 + sum.count;
+            if text != stored.text || sum != facts.more_refunds || count != stored.facts.refund_count() {
+                differing.push(stored.revision);
+            }
+        }
         for revision in differing {
             self.broken(format!("conversion {id}: revision {revision} does not come out again from its facts"));
+        }
+        let counted = stored.last().map_or(0, |stored| stored.facts.refund_count());
+        if view.refund_count(id, counted + 1)? != counted {
+            self.broken(format!("conversion {id}: its decision counts {counted} refunds and there are others"));
         }
         Ok(())
     }
@@ -186,4 +197,11 @@ impl Check {
             self.told.push(what);
         }
     }
+}
+
+/// Reads on until the sum is of `count` refunds, or of all there are.
+fn add_refunds(sum: &mut RefundSum, view: View<'_>, report: &Conversion, count: u64) -> Result<(), StoreError> {
+    let skus: HashSet<&str> = report.items.iter().filter_map(|item| item.sku.as_deref()).collect();
+    let unread = (MAX_TOLD_REFUNDS as u64 + sum.count, count.saturating_sub(sum.count));
+    view.each_refund(&report.conversion_id, unread, |refund| sum.add(&refund, |sku| skus.contains(sku)))
 }

@@ -26,6 +26,8 @@ pub struct Conversion {
     commission: Option<i64>,
     shares: Option<Vec<Share>>,
     refunds: Option<Vec<Refund>>,
+    /// How many there are beyond the 1,000 that are shown.
+    more_refunds: Option<u64>,
     explanation: Option<Vec<Step>>,
 }
 

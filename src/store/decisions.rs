@@ -1,11 +1,14 @@
 //! Decisions by revision, each with the facts it was made from. The report and the refunds stand in their own tables:
 //! they never change.
 
+use std::collections::HashSet;
+
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, RowId, StoreError, View, read_json, write_json};
 use crate::attribution::{Decision, Extent, Facts, OwnClick, Touch};
+use crate::commission::RefundSum;
 use crate::event::{Conversion, MerchantStatus, Refund};
 use crate::time::TimeMs;
 
@@ -21,7 +24,14 @@ pub struct StoredFacts {
     pub touches: Vec<Touch>,
     #[serde(default, skip_serializing_if = "Extent::is_whole")]
     pub extent: Extent,
-    pub refund_ids: Vec<String>,
+    /// The first so many refunds in the order in which they were stored, and the sum of those behind them. `None` in rows
+    /// of before, which list their IDs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunds: Option<usize>,
+    #[serde(default, skip_serializing_if = "RefundSum::is_empty")]
+    pub more_refunds: RefundSum,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refund_ids: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<MerchantStatus>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -46,15 +56,23 @@ impl StoredFacts {
             own_click: facts.own_click,
             touches: facts.touches.clone(),
             extent: facts.extent,
-            refund_ids: facts.refunds.iter().map(|refund| refund.refund_id.clone()).collect(),
+            refunds: Some(facts.refunds.len()),
+            more_refunds: facts.more_refunds.clone(),
+            refund_ids: Vec::new(),
             merchant_status: facts.merchant_status,
             late_click_ignored: facts.late_click_ignored,
         }
     }
 
-    /// Puts the facts together again. `refunds`: all of the conversion, in order of receipt.
+    /// How many refunds were known.
+    pub fn refund_count(&self) -> u64 {
+        self.refunds.unwrap_or(self.refund_ids.len()) as u64 + self.more_refunds.count
+    }
+
+    /// Puts the facts together again. `refunds`: the first of the conversion that were stored, in that order.
     pub fn complete(&self, report: Conversion, refunds: &[Refund]) -> Facts {
-        let known = |refund: &&Refund| self.refund_ids.contains(&refund.refund_id);
+        let listed: HashSet<&str> = self.refund_ids.iter().map(String::as_str).collect();
+        let known = |refund: &&Refund| self.refunds.is_some() || listed.contains(refund.refund_id.as_str());
         let report = Conversion {
             received_at_ms: self.received_at_ms,
             occurred_at_ms: self.occurred_at_ms,
@@ -66,7 +84,8 @@ impl StoredFacts {
             own_click: self.own_click,
             touches: self.touches.clone(),
             extent: self.extent,
-            refunds: refunds.iter().filter(known).cloned().collect(),
+            refunds: refunds.iter().take(self.refunds.unwrap_or(refunds.len())).filter(known).cloned().collect(),
+            more_refunds: self.more_refunds.clone(),
             merchant_status: self.merchant_status,
             late_click_ignored: self.late_click_ignored,
         }

@@ -84,22 +84,34 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
-    /// The refunds of a conversion in order of receipt; equal times by refund ID, so that the order of arrival in the
-    /// store does not matter.
-    pub fn refunds(&self, conversion_id: &str) -> Result<Vec<Refund>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT event FROM refunds WHERE conversion_id = ?1")?;
-        let mut rows = statement.query([conversion_id])?;
-        let mut refunds: Vec<Refund> = Vec::new();
+    /// Shows the refunds of a conversion in the order in which they were stored: at most `limit`, behind the first `skip`.
+    pub fn each_refund(
+        &self,
+        conversion_id: &str,
+        (skip, limit): (u64, u64),
+        mut show: impl FnMut(Refund),
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT event FROM refunds WHERE conversion_id = ?1 ORDER BY id LIMIT ?2 OFFSET ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![conversion_id, bound(limit), bound(skip)])?;
         while let Some(row) = rows.next()? {
-            refunds.push(read_json("refund", row.get_ref(0)?.as_str().unwrap_or_default())?);
+            show(read_json("refund", row.get_ref(0)?.as_str().unwrap_or_default())?);
         }
-        refunds.sort_by(|a, b| (a.received_at_ms, &a.refund_id).cmp(&(b.received_at_ms, &b.refund_id)));
+        Ok(())
+    }
+
+    /// The first `limit` refunds of a conversion that were stored, in that order.
+    pub fn refunds(&self, conversion_id: &str, limit: usize) -> Result<Vec<Refund>, StoreError> {
+        let mut refunds = Vec::new();
+        self.each_refund(conversion_id, (0, limit as u64), |refund| refunds.push(refund))?;
         Ok(refunds)
     }
 
     /// How many refunds a conversion has, counted up to `most`.
-    pub fn refund_count(&self, conversion_id: &str, most: usize) -> Result<usize, StoreError> {
+    pub fn refund_count(&self, conversion_id: &str, most: u64) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM (SELECT 1 FROM refunds WHERE conversion_id = ?1 LIMIT ?2)";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
         Ok(self.connection.prepare_cached(sql)?.query_row(params![conversion_id, most], |row| row.get(0))?)
     }
 

@@ -85,6 +85,8 @@ fn pure_modules_know_no_runtime_clock_or_disk() {
         "src/attribution/facts.rs",
         "src/attribution/decision.rs",
         "src/attribution/decide.rs",
+        "src/attribution/reduce.rs",
+        "src/attribution/touches.rs",
         "src/commission",
         "src/ledger",
         "src/rollup",

@@ -1,10 +1,12 @@
 //! Applies reports, refunds and late clicks: each changes a fact, then the conversion is decided again and the books get
 //! the difference.
 
+use std::collections::BTreeMap;
+
 use super::gather::{Looks, Span};
 use super::memory::{Memory, Terms};
 use super::metrics::AttributionMetrics;
-use crate::attribution::{Clicks, Outcome, OwnClick, Reason, Settings, Touch};
+use crate::attribution::{Clicks, MAX_TOLD_REFUNDS, Outcome, OwnClick, Reason, Settings, Touch};
 use crate::click::{ClickId, Keys, Verdict, VisitorId, VisitorKey};
 use crate::event::{Conversion, Refund};
 use crate::ledger::NotPosted;
@@ -15,8 +17,9 @@ use crate::time::TimeMs;
 /// Conversions of one visitor that are read at once when a late click has them decided again.
 const PAGE: usize = 64;
 
-/// Refunds of one order: as many as it may have items. Each is decided with all before it.
-const MAX_REFUNDS: usize = 1_000;
+/// From so many refunds of an order on it is decided once a transaction and not once a refund: a shop that sends them by
+/// the thousand does not hold up the others, however long the history of its order is.
+const MANY_REFUNDS: u64 = MAX_TOLD_REFUNDS as u64 + 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotApplied {
@@ -26,8 +29,6 @@ pub enum NotApplied {
     Posting(#[from] NotPosted),
     #[error("the decision panicked")]
     Panicked,
-    #[error("its order has {MAX_REFUNDS} refunds already")]
-    TooManyRefunds,
 }
 
 impl NotApplied {
@@ -35,7 +36,7 @@ impl NotApplied {
     pub fn is_about_the_record(&self) -> bool {
         match self {
             NotApplied::Store(error) => error.is_about_the_record(),
-            NotApplied::Posting(_) | NotApplied::Panicked | NotApplied::TooManyRefunds => true,
+            NotApplied::Posting(_) | NotApplied::Panicked => true,
         }
     }
 }
@@ -58,6 +59,8 @@ pub struct Judge<'j> {
     pub metrics: &'j AttributionMetrics,
     /// Refunds that wait since this transaction began, less those that wait no more.
     pub waiting: i64,
+    /// Conversions that get a decision at the end of the transaction, by the time of their latest fact.
+    pub undecided: BTreeMap<RowId, TimeMs>,
 }
 
 impl Judge<'_> {
@@ -78,19 +81,50 @@ impl Judge<'_> {
 
     pub fn refund(&mut self, batch: &Batch<'_>, refund: &Refund, place: Place) -> Result<(), NotApplied> {
         let known = batch.view().conversion(&refund.conversion_id)?;
-        if batch.view().refund_count(&refund.conversion_id, MAX_REFUNDS)? >= MAX_REFUNDS {
-            return Err(NotApplied::TooManyRefunds);
-        }
         match batch.add_refund(refund, known.is_none())? {
             RefundInsert::Exact => Ok(()),
             RefundInsert::Conflict => Ok(batch.add_refund_conflict(place.spool, place.seq, refund)?),
             RefundInsert::New => match known {
+                Some(known) if batch.view().refund_count(&refund.conversion_id, MANY_REFUNDS)? == MANY_REFUNDS => {
+                    let at = self.undecided.entry(known.id).or_insert(refund.received_at_ms);
+                    *at = refund.received_at_ms.max(*at);
+                    Ok(())
+                }
                 Some(known) => self.decide_again(batch, &known, refund.received_at_ms),
                 None => {
                     self.waiting += 1;
                     Ok(())
                 }
             },
+        }
+    }
+
+    /// Decides what was put off to the end of the transaction.
+    pub fn decide_undecided(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        for (id, at) in std::mem::take(&mut self.undecided) {
+            self.try_conversion(batch, id, |judge, batch| match batch.view().conversion_row(id)? {
+                Some(row) => judge.decide_again(batch, &row, at),
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// One that cannot be decided is left as it is, told and counted.
+    fn try_conversion(
+        &mut self,
+        batch: &Batch<'_>,
+        id: RowId,
+        work: impl FnOnce(&mut Self, &Batch<'_>) -> Result<(), NotApplied>,
+    ) -> Result<(), StoreError> {
+        match batch.attempt(|batch| work(self, batch)) {
+            Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(error),
+            Err(error) => {
+                self.metrics.unread_conversions.add(1);
+                tracing::error!(conversion = id.0, %error, "a conversion could not be decided again");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -104,16 +138,9 @@ impl Judge<'_> {
         loop {
             let page = batch.view().conversions_open_to(visitor, between, after, PAGE)?;
             for open in &page {
-                match batch.attempt(|batch| self.add_clicks(batch, open.id, clicks, &mut looks)) {
-                    Err(error) if error.is_about_the_record() => {
-                        self.metrics.unread_conversions.add(1);
-                        let conversion = open.id.0;
-                        tracing::error!(conversion, %error, "late clicks could not be applied to a conversion");
-                    }
-                    Err(NotApplied::Store(error)) => return Err(error),
-                    // About the record, all others.
-                    _ => {}
-                }
+                self.try_conversion(batch, open.id, |judge, batch| {
+                    judge.add_clicks(batch, open.id, clicks, &mut looks)
+                })?;
             }
             if page.len() < PAGE {
                 return Ok(());

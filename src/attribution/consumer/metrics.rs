@@ -105,7 +105,7 @@ impl AttributionMetrics {
             ),
             (
                 "afflux_attribution_unread_conversions_total",
-                "Conversions that a late click did not reach, as they could not be decided again.",
+                "Conversions that a late click or many refunds did not change, as they could not be decided again.",
                 &self.unread_conversions,
             ),
             (

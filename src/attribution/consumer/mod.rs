@@ -19,6 +19,7 @@ mod watched;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -172,6 +173,7 @@ impl<'p, S: Source> Consumer<'p, S> {
             terms: &self.terms,
             metrics: self.metrics,
             waiting: 0,
+            undecided: BTreeMap::new(),
         };
         let mut clicks = ClickBatch::default();
         let mut count = 0;
@@ -183,6 +185,7 @@ impl<'p, S: Source> Consumer<'p, S> {
             }
         }
         clicks.write(&mut judge, &mut batch, now)?;
+        judge.decide_undecided(&batch)?;
         let moves = lanes.moves(&steps[..count]);
         for (mark, from) in moves.marks(lanes) {
             batch.move_mark(mark, from)?;

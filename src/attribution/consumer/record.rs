@@ -1,21 +1,28 @@
 //! Decides a conversion by all of its facts, and writes down what changed: decision, books, and what reports show.
 
+use std::collections::HashSet;
+
 use super::judge::{Judge, NotApplied};
-use crate::attribution::{Decision, Facts, Share, decide};
+use crate::attribution::{Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
+use crate::commission::RefundSum;
+use crate::event::{Conversion, Refund};
 use crate::ledger::{self, Balances, Occasion};
-use crate::store::{Batch, ConversionRow, ShareRow, StoreError, StoredFacts};
+use crate::store::{Batch, ConversionRow, DecisionRow, ShareRow, StoreError, StoredFacts, View};
 use crate::time::TimeMs;
 use crate::touch::Labels;
 
 impl Judge<'_> {
     /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
     pub fn decide_again(&mut self, batch: &Batch<'_>, row: &ConversionRow, at: TimeMs) -> Result<(), NotApplied> {
+        let before = if row.revision == 0 { None } else { batch.view().latest_decision(row.id)? };
+        let (refunds, more_refunds) = refunds(batch.view(), &row.report, before.as_ref().map(|row| &row.facts))?;
         let facts = Facts {
             report: row.report.clone(),
             own_click: row.own_click,
             touches: row.clicks.touches.clone(),
             extent: row.clicks.extent,
-            refunds: batch.view().refunds(&row.report.conversion_id)?,
+            refunds,
+            more_refunds,
             merchant_status: row.status.map(|fact| fact.status),
             late_click_ignored: false,
         };
@@ -24,7 +31,7 @@ impl Judge<'_> {
         // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
         let decision =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)?;
-        self.record(batch, row, &StoredFacts::of(&facts), &decision, at.max(row.booked))
+        self.record(batch, row, before, &StoredFacts::of(&facts), &decision, at.max(row.booked))
     }
 
     /// A decision that differs in more than its words is a new revision and moves the books.
@@ -32,11 +39,11 @@ impl Judge<'_> {
         &mut self,
         batch: &Batch<'_>,
         row: &ConversionRow,
+        before: Option<DecisionRow>,
         facts: &StoredFacts,
         decision: &Decision,
         at: TimeMs,
     ) -> Result<(), NotApplied> {
-        let before = if row.revision == 0 { None } else { batch.view().latest_decision(row.id)? };
         match &before {
             Some(before) if before.facts == *facts && before.decision == *decision => return Ok(()),
             Some(before) if without_words(&before.decision) == without_words(decision) => {
@@ -106,6 +113,25 @@ impl Judge<'_> {
             || known().map(|old| Labels { link: old.link.clone(), source: old.source.clone(), sub1: old.sub1.clone() });
         Ok(found.or_else(kept).unwrap_or_default())
     }
+}
+
+/// The refunds of an order: the first are told one by one, those behind them are added up. Each is read once: the decision
+/// before has the sum so far.
+fn refunds(
+    view: View<'_>,
+    report: &Conversion,
+    before: Option<&StoredFacts>,
+) -> Result<(Vec<Refund>, RefundSum), StoreError> {
+    let id = &report.conversion_id;
+    let told = view.refunds(id, MAX_TOLD_REFUNDS)?;
+    let mut sum = RefundSum::default();
+    if told.len() == MAX_TOLD_REFUNDS {
+        sum = before.map(|facts| facts.more_refunds.clone()).unwrap_or_default();
+        let skus: HashSet<&str> = report.items.iter().filter_map(|item| item.sku.as_deref()).collect();
+        let unread = (MAX_TOLD_REFUNDS as u64 + sum.count, u64::MAX);
+        view.each_refund(id, unread, |refund| sum.add(&refund, |sku| skus.contains(sku)))?;
+    }
+    Ok((told, sum))
 }
 
 fn without_publisher(row: &ConversionRow, decision: &Decision) -> ShareRow {

@@ -23,6 +23,7 @@ use crate::catalog::rulebook::{
 };
 use crate::catalog::{MerchantId, OfferId, PublisherId, Rulebook};
 use crate::click::{ClickId, LABEL_NON_NAVIGATION};
+use crate::commission::RefundSum;
 use crate::event::{Conversion, Item, Refund, RefundItem, RefundReason};
 use crate::money::{Currency, MinorUnits, Rate};
 use crate::time::{DAY_MS, TimeMs};
@@ -159,6 +160,7 @@ pub fn story() -> Story {
         touches: Vec::new(),
         extent: Extent::Whole,
         refunds: Vec::new(),
+        more_refunds: RefundSum::default(),
         merchant_status: None,
         late_click_ignored: false,
     };

@@ -124,6 +124,17 @@ proptest! {
         prop_assert_eq!(reduced(&story, so_far), reduced(&story, story.facts.touches.clone()));
     }
 
+    /// Refunds that are added up count as those that are told one by one.
+    #[test]
+    fn the_sum_of_refunds_is_as_good_as_each(story in world(), told in 0usize..5) {
+        let mut summed = story.clone();
+        let more = summed.facts.refunds.split_off(told.min(summed.facts.refunds.len()));
+        let items = &story.facts.report.items;
+        let knows = |sku: &str| items.iter().any(|item| item.sku.as_deref() == Some(sku));
+        more.iter().for_each(|refund| summed.facts.more_refunds.add(refund, knows));
+        prop_assert_eq!(without_words(summed.decide()), without_words(story.decide()));
+    }
+
     #[test]
     fn the_books_balance_after_any_prefix_and_end_the_same_in_any_order(story in world(), seed in any::<u64>()) {
         let mut at_once = Vec::new();

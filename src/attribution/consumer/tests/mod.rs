@@ -1,4 +1,5 @@
 mod exactly_once;
 mod facts;
 mod flood;
+mod refunds;
 pub mod world;
