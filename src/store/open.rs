@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::schema::{MIGRATIONS, VERSION};
 use super::{OpenError, Reader, Store};
@@ -94,7 +94,12 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 
 fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
-        let transaction = connection.transaction()?;
+        // Another process may have opened the same file at the same moment: who gets the lock makes the step.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if done > step as i64 {
+            continue;
+        }
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", step + 1)?;
@@ -116,6 +121,18 @@ mod tests {
         Reader::open(&path).unwrap();
         drop(first);
         Store::open(&path).unwrap();
+    }
+
+    #[test]
+    fn p11_several_processes_may_make_the_store_at_once() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("afflux.sqlite");
+            std::thread::scope(|scope| {
+                let opened: Vec<_> = (0..4).map(|_| scope.spawn(|| Store::open(&path).map(drop))).collect();
+                opened.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+            });
+        }
     }
 
     #[test]
