@@ -5,7 +5,8 @@
 use memchr::memchr;
 
 use super::limits::{FIELDS, FIELDS_BYTES, HEAD_BYTES, LEADING_BYTES, REQUEST_LINE_BYTES};
-use super::refusal::{self, Refusal};
+use super::refusal::Refusal;
+use super::request_line::{self, is_token};
 
 /// A complete head that is in order.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub type Keeps = fn(&[u8]) -> bool;
 impl Head {
     /// Reads the head at the start of `bytes`, which must have one's end in it (`find_end`).
     pub fn read(bytes: &[u8], keeps: Keeps) -> Result<Head, Refusal> {
-        let (line_start, line_end) = request_line(bytes)?;
-        let new_line = check_request_line(trim_line_end(&bytes[line_start..line_end]))?;
+        let (line_start, line_end) = line_of_request(bytes)?;
+        let new_line = request_line::check(trim_line_end(&bytes[line_start..line_end]))?;
         let mut head = Head {
             length: 0,
             body: Body::None,
@@ -181,11 +182,11 @@ pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
         }
     }
     match memchr(b'\n', &bytes[first..]) {
-        None if !may_become_request_line(&bytes[first..]) => return Err(Refusal::Malformed),
+        None if !request_line::may_become_one(&bytes[first..]) => return Err(Refusal::Malformed),
         None if bytes.len() > first + REQUEST_LINE_BYTES + 1 => return Err(Refusal::LineTooLong),
         Some(end) if from <= first + end => {
-            let (start, end) = request_line(bytes)?;
-            check_request_line(trim_line_end(&bytes[start..end]))?;
+            let (start, end) = line_of_request(bytes)?;
+            request_line::check(trim_line_end(&bytes[start..end]))?;
         }
         _ => {}
     }
@@ -199,7 +200,7 @@ fn leading(bytes: &[u8]) -> Result<usize, Refusal> {
 }
 
 /// Start of the request line, and start of the line after it.
-fn request_line(bytes: &[u8]) -> Result<(usize, usize), Refusal> {
+fn line_of_request(bytes: &[u8]) -> Result<(usize, usize), Refusal> {
     let start = leading(bytes)?;
     let end = start + 1 + memchr(b'\n', &bytes[start..]).ok_or(Refusal::Malformed)?;
     if trim_line_end(&bytes[start..end]).len() > REQUEST_LINE_BYTES {
@@ -208,93 +209,9 @@ fn request_line(bytes: &[u8]) -> Result<(usize, usize), Refusal> {
     Ok((start, end))
 }
 
-/// Whether more bytes can make a request line of these.
-fn may_become_request_line(start: &[u8]) -> bool {
-    let mut parts = start.splitn(3, |byte| *byte == b' ');
-    let (method, target, version) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let in_order = |version: &[u8]| [b"HTTP/1.1\r", b"HTTP/1.0\r"].iter().any(|whole| whole.starts_with(version));
-    is_token(method, target.is_none())
-        && target.is_none_or(|target| is_visible(target) && (version.is_none() || !target.is_empty()))
-        && version.is_none_or(in_order)
-}
-
-fn is_token(text: &[u8], may_be_empty: bool) -> bool {
-    (may_be_empty || !text.is_empty()) && text.iter().all(|byte| KIND[usize::from(*byte)] & TOKEN != 0)
-}
-
-fn is_visible(target: &[u8]) -> bool {
-    target.iter().fold(true, |all, byte| all & (byte.is_ascii_graphic() && *byte != b'#'))
-}
-
-/// Checks `METHOD SP target SP HTTP/1.x`; gives the line that hyper must see if it is another.
-fn check_request_line(line: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
-    let first = memchr(b' ', line).ok_or(Refusal::Malformed)?;
-    let (method, rest) = (&line[..first], &line[first + 1..]);
-    let second = memchr(b' ', rest).ok_or(Refusal::Malformed)?;
-    let (target, version) = (&rest[..second], &rest[second + 1..]);
-    if !is_token(method, false)
-        || target.is_empty()
-        || !is_visible(target)
-        || !matches!(version, b"HTTP/1.1" | b"HTTP/1.0")
-    {
-        return Err(Refusal::Malformed);
-    }
-    let new_method = renamed(method);
-    let new_target = retargeted(method, target)?;
-    if new_method.is_none() && new_target.is_none() {
-        return Ok(None);
-    }
-    let target = new_target.as_deref().unwrap_or(target);
-    Ok(Some([new_method.unwrap_or(method), b" ", target, b" ", version, b"\r\n"].concat()))
-}
-
-/// Methods that mean something to hyper or to us, and nothing to any service of ours.
-fn renamed(method: &[u8]) -> Option<&'static [u8]> {
-    (method == b"CONNECT" || method == refusal::METHOD.as_bytes()).then_some(b"OTHER")
-}
-
-/// The target in a form that the URI parser takes: an absolute one by its path (contract E3), and percent-encoded what
-/// browsers send bare and RFC 3986 does not know.
-fn retargeted(method: &[u8], target: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
-    let in_order = |byte: &u8| KIND[usize::from(*byte)] & TARGET != 0;
-    if (target.first() == Some(&b'/') || target == b"*") && target.iter().all(in_order) {
-        return Ok(None);
-    }
-    let by_path = match target {
-        [b'/', ..] => target.to_vec(),
-        _ => match memchr::memmem::find(target, b"://") {
-            Some(at) if is_scheme(&target[..at]) => path_of(&target[at + 3..]),
-            // The method is checked before the path (contract E2).
-            _ if !matches!(method, b"GET" | b"HEAD") => b"*".to_vec(),
-            _ => return Err(Refusal::Malformed),
-        },
-    };
-    let mut encoded = Vec::with_capacity(by_path.len() + 16);
-    for byte in &by_path {
-        if in_order(byte) {
-            encoded.push(*byte);
-        } else {
-            encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        }
-    }
-    Ok(Some(encoded))
-}
-
-/// RFC 3986 3.1.
-fn is_scheme(text: &[u8]) -> bool {
-    let known = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    text.first().is_some_and(u8::is_ascii_alphabetic) && text.iter().all(known)
-}
-
-fn path_of(after_scheme: &[u8]) -> Vec<u8> {
-    let end = after_scheme.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after_scheme.len());
-    let slash: &[u8] = if after_scheme.get(end) == Some(&b'/') { b"" } else { b"/" };
-    [slash, &after_scheme[end..]].concat()
-}
-
 /// Name and trimmed value of a line; folded lines, spaces around the name and controls are malformed.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = line.iter().position(|byte| KIND[usize::from(*byte)] & TOKEN == 0).ok_or(Refusal::Malformed)?;
+    let colon = line.iter().position(|byte| !is_token(*byte)).ok_or(Refusal::Malformed)?;
     if colon == 0 || line[colon] != b':' {
         return Err(Refusal::Malformed);
     }
@@ -314,30 +231,6 @@ fn trim_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
-
-/// RFC 9110 5.6.2.
-const TOKEN: u8 = 1;
-/// What `http::Uri` takes in path and query alike.
-const TARGET: u8 = 2;
-
-const KIND: [u8; 256] = {
-    let mut kind = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let b = byte as u8;
-        let both =
-            matches!(b, b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'|' | b'~');
-        if b.is_ascii_alphanumeric() || both {
-            kind[byte] = TOKEN | TARGET;
-        } else if matches!(b, b'#' | b'`') {
-            kind[byte] = TOKEN;
-        } else if b.is_ascii_graphic() && !matches!(b, b'"' | b'<' | b'>' | b'{' | b'}' | b'\\') {
-            kind[byte] = TARGET;
-        }
-        byte += 1;
-    }
-    kind
-};
 
 #[cfg(test)]
 mod tests {

@@ -57,9 +57,10 @@ impl Limits {
         }
     }
 
-    /// As many of `connections` as fit into `descriptors`, with those that are only told that there is no room.
+    /// As many of `connections` as fit into `descriptors`, with some more that are only told that there is no room.
     pub fn within(connections: usize, descriptors: usize) -> Limits {
-        let connections = connections.min(descriptors - descriptors / 8);
+        let least_rest = (descriptors / 32).max(8).min(descriptors / 8);
+        let connections = connections.min(descriptors - least_rest);
         let usual = Limits::new(connections);
         let rest = descriptors - connections;
         let leaving = usual.leaving.min(rest / 5);
@@ -96,6 +97,6 @@ mod tests {
         }
         assert_eq!(Limits::within(10_000, 20_000).connections, 10_000);
         assert_eq!(Limits::within(10_000, 20_000).surplus, 1_024);
-        assert_eq!(Limits::within(10_000, 9_000).connections, 7_875);
+        assert_eq!(Limits::within(10_000, 9_000).connections, 8_719);
     }
 }

@@ -15,6 +15,7 @@ mod limits;
 mod listen;
 mod places;
 mod refusal;
+mod request_line;
 mod router;
 mod serve;
 #[cfg(test)]

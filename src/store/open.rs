@@ -153,4 +153,26 @@ mod tests {
         std::fs::write(&text, "not a database at all, but long enough to be looked at ".repeat(20)).unwrap();
         assert!(matches!(Store::open(&text), Err(OpenError::Foreign(_))));
     }
+
+    #[test]
+    fn a_store_of_an_older_version_is_brought_up_to_date() {
+        use crate::click::VisitorKey;
+        use crate::store::{OpenUntil, RowId};
+        use crate::time::TimeMs;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute_batch("INSERT INTO visitors (visitor, until_ms, conversion) VALUES (7, 50, 3)").unwrap();
+        drop(old);
+        assert!(matches!(Reader::open(&path), Err(OpenError::Older(_))));
+        let store = Store::open(&path).unwrap();
+        // Its conversions are found by clicks however early.
+        let found = store.view().conversions_open_to(VisitorKey(7), (TimeMs(1), TimeMs(1)), None, 9).unwrap();
+        assert_eq!(found, [OpenUntil { until: TimeMs(50), id: RowId(3) }]);
+        Reader::open(&path).unwrap();
+    }
 }
