@@ -69,9 +69,10 @@ impl Intake {
 
 /// The routes and their part of the OpenAPI document, for `api::router`.
 pub fn routes(intake: Arc<Intake>) -> OpenApiRouter {
-    OpenApiRouter::new()
+    let mut routes = OpenApiRouter::new()
         .routes(routes!(conversions::post_conversions))
         .routes(routes!(refunds::post_refunds))
-        .routes(routes!(postback::get_postback, postback::post_postback))
-        .with_state(intake)
+        .routes(routes!(postback::get_postback, postback::post_postback));
+    postback::needs_no_form(routes.get_openapi_mut());
+    routes.with_state(intake)
 }

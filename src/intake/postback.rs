@@ -8,6 +8,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::{OpenApi, Required};
 
 use super::Intake;
 use super::accept::{Submission, Verdict};
@@ -68,6 +69,15 @@ pub async fn get_postback(State(intake): State<Arc<Intake>>, request: Request) -
 )]
 pub async fn post_postback(State(intake): State<Arc<Intake>>, request: Request) -> Response {
     answer(&intake, request).await
+}
+
+/// Everything may stand in the query; the document takes every body that it knows for a required one.
+pub fn needs_no_form(document: &mut OpenApi) {
+    let path = document.paths.paths.get_mut(api::POSTBACK);
+    let post = path.and_then(|path| path.post.as_mut());
+    if let Some(body) = post.and_then(|post| post.request_body.as_mut()) {
+        body.required = Some(Required::False);
+    }
 }
 
 async fn answer(intake: &Arc<Intake>, request: Request) -> Response {

@@ -72,6 +72,7 @@ async fn i29_postback_answers_in_text_and_takes_a_form() {
             assert_eq!(types, ["text/plain"], "{method} {status}");
         }
     }
+    assert_eq!(document["paths"]["/postback"]["post"]["requestBody"]["required"], false);
     let form = &document["paths"]["/postback"]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"];
     let reference = form["schema"]["$ref"].as_str().unwrap_or_else(|| panic!("{form}"));
     let fields = document.pointer(&format!("{}/properties", reference.trim_start_matches('#'))).unwrap();
