@@ -1,9 +1,9 @@
 //! Opening the file: whose it is, which version, and how it is set up.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::schema::{MIGRATIONS, VERSION};
 use super::{OpenError, Reader, Store};
@@ -65,10 +65,13 @@ impl Reader {
 fn version(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let number = |sql: &str| -> Result<i64, OpenError> {
         connection.query_row(sql, [], |row| row.get(0)).map_err(|source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => OpenError::Foreign(path.to_owned()),
+            Some(ErrorCode::NotADatabase) => OpenError::Foreign(path.to_owned()),
             _ => OpenError::Sqlite { path: path.to_owned(), source },
         })
     };
+    // As of one moment: another process may be making the store.
+    let moment = connection.unchecked_transaction();
+    let _moment = moment.map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
     let application = number("PRAGMA application_id")?;
     let found = number("PRAGMA user_version")?;
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
@@ -83,13 +86,27 @@ fn version(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     // FULL: a commit is on disk when it returns; only then may the spool forget a record. At the size of our batches it
     // costs nothing over NORMAL (measured). The write-ahead log is copied back every 16 MiB, and cut to that size.
+    write_ahead(connection)?;
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096;
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096;
          PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;
          PRAGMA foreign_keys = OFF;",
     )?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(())
+}
+
+/// This one change does not wait for a lock by itself: another process may be making the same store.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + BUSY_WAIT;
+    loop {
+        match connection.execute_batch("PRAGMA journal_mode = WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
