@@ -25,8 +25,20 @@ pub struct Spooled {
     pub written_to: bool,
     /// Records of it that cannot be read.
     pub damaged: u64,
-    /// Answered although they were not known to be on disk.
-    pub undurable: u64,
+    /// Answered without a record: there was no room, or the disk failed.
+    pub unspooled: u64,
+    /// Answered before their record was known to be on disk.
+    pub late: u64,
+    /// Valid records behind a torn one, which are not used.
+    pub tail: u64,
+}
+
+/// What the disk says: of each spool, and of what should be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub spooled: Vec<Spooled>,
+    /// Directories that are not readable as a spool of their place.
+    pub faults: Vec<String>,
 }
 
 /// What the store says of all spools. Without a store nothing is applied.
@@ -56,30 +68,30 @@ impl Applied {
 }
 
 /// Compares; `reader` is `None` where there is no store yet.
-pub fn reconcile(
-    reader: Option<&mut Reader>,
-    spooled: &[Spooled],
-    out: &mut dyn Write,
-) -> Result<Verdict, CommandError> {
+pub fn reconcile(reader: Option<&mut Reader>, disk: &Disk, out: &mut dyn Write) -> Result<Verdict, CommandError> {
     let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
-    let lines = lines(&applied, spooled);
+    let lines = lines(&applied, &disk.spooled);
     writeln!(out, "{:<16} {:<11} {:<8} {:>12} {:>12} {:>10}", "spool", "topic", "state", "spooled", "applied", "lag")?;
     for line in &lines {
         line.write(out)?;
     }
     let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();
     let (spooled, lag) = (sum(Line::spooled), sum(Line::lag));
-    let undurable = sum(|line| line.disk.map_or(0, |disk| disk.undurable));
+    let on_disk = |of: fn(&Spooled) -> u64| lines.iter().filter_map(|line| line.disk.as_ref()).map(of).sum::<u64>();
+    let unspooled = on_disk(|disk| disk.unspooled);
+    writeln!(out, "{} answered = {spooled} spooled + {unspooled} without a record", spooled + unspooled)?;
     writeln!(out, "{spooled} spooled = {} applied + {lag} lag", sum(|line| line.mark.next))?;
     let notes = [
-        (undurable, "answered without being known to be on disk"),
+        (on_disk(|disk| disk.late), "answered before they were known to be on disk"),
+        (on_disk(|disk| disk.tail), "behind a torn one at the end of a crashed spool: not used"),
         (sum(|line| line.lost), "lost by a disk and passed"),
         (applied.dead_letters, "kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "{count} records {what}")?;
     }
-    let bad: Vec<String> = lines.iter().filter_map(Line::fault).collect();
+    let spools = disk.faults.iter().map(|fault| format!("SPOOL {fault}"));
+    let bad: Vec<String> = lines.iter().filter_map(Line::fault).chain(spools).collect();
     bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
     lines.iter().filter_map(Line::silence).try_for_each(|silence| writeln!(out, "{silence}"))?;
     Ok(Verdict::good_if(bad.is_empty()))
@@ -183,7 +195,9 @@ mod tests {
 
     fn spooled(spool: u64, records: u64) -> Spooled {
         let (spool, topic) = (SpoolId(spool), Topic::Clicks);
-        Spooled { spool, topic, first: 0, records, sealed: true, written_to: false, damaged: 0, undurable: 0 }
+        let (first, sealed, written_to) = (0, true, false);
+        let (damaged, unspooled, late, tail) = (0, 0, 0, 0);
+        Spooled { spool, topic, first, records, sealed, written_to, damaged, unspooled, late, tail }
     }
 
     fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
@@ -199,7 +213,8 @@ mod tests {
         lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
         batch.commit().unwrap();
         let mut out = Vec::new();
-        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), spools, &mut out).unwrap();
+        let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
+        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), &disk, &mut out).unwrap();
         (verdict, String::from_utf8(out).unwrap())
     }
 
@@ -249,8 +264,27 @@ mod tests {
     #[test]
     fn without_a_store_everything_lags() {
         let mut out = Vec::new();
-        let verdict = reconcile(None, &[spooled(1, 5)], &mut out).unwrap();
+        let disk = Disk { spooled: vec![spooled(1, 5)], faults: Vec::new() };
+        let verdict = reconcile(None, &disk, &mut out).unwrap();
         assert_eq!(verdict, Verdict::Good);
         assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 applied + 5 lag"));
+    }
+
+    #[test]
+    fn p6_answers_without_a_record_late_ones_and_a_tail_are_counted_apart() {
+        let lossy = Spooled { unspooled: 3, late: 4, tail: 2, ..spooled(1, 5) };
+        let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[lossy]);
+        assert_eq!(verdict, Verdict::Good, "{text}");
+        assert!(text.contains("8 answered = 5 spooled + 3 without a record"), "{text}");
+        assert!(text.contains("4 records answered before they were known to be on disk"), "{text}");
+        assert!(text.contains("2 records behind a torn one"), "{text}");
+    }
+
+    #[test]
+    fn p6_a_directory_that_is_no_readable_spool_is_named() {
+        let mut out = Vec::new();
+        let disk = Disk { spooled: Vec::new(), faults: vec!["clicks-1.bak: not a spool".into()] };
+        assert_eq!(reconcile(None, &disk, &mut out).unwrap(), Verdict::Bad);
+        assert!(String::from_utf8(out).unwrap().contains("SPOOL clicks-1.bak: not a spool"));
     }
 }

@@ -3,6 +3,7 @@
 mod books;
 mod check;
 mod click;
+mod descriptors;
 mod doors;
 mod edge_worker;
 mod exit;

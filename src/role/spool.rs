@@ -7,27 +7,27 @@ use super::{Exit, Failure, configured};
 use crate::spool::inspect;
 
 pub fn spool_ls(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    printed(|out| inspect::ls(&directories, out).map(|()| true))
+    let places = places(config, named)?;
+    printed(|out| inspect::ls(&places, out).map(|()| true))
 }
 
 pub fn spool_cat(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    printed(|out| inspect::cat(&directories, out, &mut io::stderr()))
+    let places = places(config, named)?;
+    printed(|out| inspect::cat(&places, out, &mut io::stderr()))
 }
 
 pub fn spool_verify(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    printed(|out| inspect::verify(&directories, out, &mut io::stderr()))
+    let places = places(config, named)?;
+    printed(|out| inspect::verify(&places, out, &mut io::stderr()))
 }
 
 /// With directories on the command line no config is needed: a dead machine's disk may come alone.
-fn directories(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+fn places(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<inspect::Place>, Failure> {
     if !named.is_empty() && config.is_none() {
-        return Ok(named);
+        return Ok(inspect::places(named, Path::new("")));
     }
     let configured = configured(config)?;
-    Ok(inspect::directories(named, &configured.spool.directory))
+    Ok(inspect::places(named, &configured.spool.directory))
 }
 
 fn printed(work: impl FnOnce(&mut BufWriter<io::StdoutLock<'static>>) -> io::Result<bool>) -> Result<Exit, Failure> {

@@ -5,9 +5,14 @@
 //! - **Appending is a copy, a checksum and one release store** into a mapped segment made ahead of need.
 //! - **Readers never read beyond the synced position.**
 //! - **Unconsumed segments are never deleted.** At the bound clicks are refused room and counted, orders are refused.
+//!   A spool whose full segments are all consumed always gets its next one: what is consumed never fills a spool for good.
+//! - **A writer never waits for a disk.** Where no segment was made ahead its record is refused and counted. What it cannot
+//!   escape is the kernel: a file system that is frozen (fsfreeze) stops it at the first store into a clean page.
 //!
 //! The format is in `docs/formats.md`. All `unsafe` of the program is in `map`.
 
+mod backoff;
+mod census;
 mod chain;
 mod control;
 mod faults;
@@ -15,12 +20,22 @@ mod format;
 pub mod inspect;
 mod keeper;
 mod listing;
+mod maker;
 mod map;
 mod metrics;
+mod network;
+mod page;
 mod reader;
 mod recovery;
+mod rescue;
+mod ring;
+mod room;
+mod search;
 mod segment;
+mod shelf;
 mod spools;
+mod stock;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -32,8 +47,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use chain::Chain;
+pub use page::Position;
 pub use reader::{Item, Reader};
-pub use spools::{Known, Spools};
+pub use shelf::{Known, Stranger};
+pub use spools::{Spools, Unsealed};
 
 /// What a spool carries; each kind feeds one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,13 +93,17 @@ pub enum Durability {
     Disk,
 }
 
+/// Segments for which each spool needs room: the one that is written, the one made ahead, and one that waits to be
+/// consumed.
+pub const LEAST_SEGMENTS: u64 = 3;
+
 #[derive(Clone, Debug)]
 pub struct Options {
     pub directory: PathBuf,
     pub segment_bytes: u64,
     pub durability: Durability,
     pub sync_interval: Duration,
-    /// `None`: 10 % of the file system, at least 1 GiB.
+    /// `None`: 10 % of the file system, at least 1 GiB and `LEAST_SEGMENTS` for each spool.
     pub max_bytes: Option<u64>,
     pub keep: Duration,
 }
@@ -132,9 +153,9 @@ impl Writer {
         Durable { chain: self.chain.clone() }
     }
 
-    /// Counts an answer whose record is not known to be on disk (or in the spool at all).
+    /// Counts an answer without a record.
     pub fn count_undurable(&self) {
-        self.chain.control.add_undurable();
+        self.chain.control.add_unspooled();
     }
 }
 
@@ -153,10 +174,11 @@ impl Durable {
 
     /// The same for a moment: true when `seq` is on disk now.
     pub fn is_durable(&self, seq: u64) -> bool {
-        self.chain.control.synced() > seq
+        self.chain.control.synced() > seq && self.chain.unless_lost(seq).is_ok()
     }
 
+    /// Counts an answer whose record was not known to be on disk in time.
     pub fn count_undurable(&self) {
-        self.chain.control.add_undurable();
+        self.chain.control.add_late();
     }
 }
