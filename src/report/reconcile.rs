@@ -33,10 +33,20 @@ pub struct Spooled {
     pub written_to: bool,
     /// Records of it that cannot be read.
     pub damaged: u64,
-    /// Answered although they were not known to be on disk.
-    pub undurable: u64,
-    /// Of these, those that are not in the spool.
+    /// Answered without a record: there was no room, or the disk failed.
     pub unspooled: u64,
+    /// Answered before their record was known to be on disk.
+    pub late: u64,
+    /// Valid records behind a torn one, which are not used.
+    pub tail: u64,
+}
+
+/// What the disk says: of each spool, and of what should be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub spooled: Vec<Spooled>,
+    /// Directories that are not readable as a spool of their place.
+    pub faults: Vec<String>,
 }
 
 /// What the store says of all spools. Without a store nothing is applied.
@@ -85,13 +95,9 @@ fn attributed(view: View<'_>) -> Result<HashMap<SpoolId, u64>, StoreError> {
 }
 
 /// Compares; `reader` is `None` where there is no store yet.
-pub fn reconcile(
-    reader: Option<&mut Reader>,
-    spooled: &[Spooled],
-    out: &mut dyn Write,
-) -> Result<Verdict, CommandError> {
+pub fn reconcile(reader: Option<&mut Reader>, disk: &Disk, out: &mut dyn Write) -> Result<Verdict, CommandError> {
     let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
-    let lines = lines(&applied, spooled);
+    let lines = lines(&applied, &disk.spooled);
     writeln!(
         out,
         "{:<16} {:<11} {:<8} {:>12} {:>12} {:>12} {:>10} {:>10}",
@@ -106,13 +112,15 @@ pub fn reconcile(
     let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();
     let notes = [
         (sum(Line::late), "answers went out before their record was known to be on disk"),
+        (sum(Line::tail), "records behind a torn one at the end of a crashed spool: not used"),
         (sum(|line| line.lost), "records lost by a disk and passed"),
         (applied.dead_letters, "records kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
         writeln!(out, "{count} {what}")?;
     }
-    let bad: Vec<String> = lines.iter().filter_map(Line::fault).collect();
+    let spools = disk.faults.iter().map(|fault| format!("SPOOL {fault}"));
+    let bad: Vec<String> = lines.iter().filter_map(Line::fault).chain(spools).collect();
     bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
     lines.iter().filter_map(Line::silence).try_for_each(|silence| writeln!(out, "{silence}"))?;
     Ok(Verdict::good_if(bad.is_empty()))
@@ -175,7 +183,11 @@ impl Line {
 
     /// Answered, in the spool, and not known to be on disk then.
     fn late(&self) -> u64 {
-        self.disk.map_or(0, |disk| disk.undurable.saturating_sub(disk.unspooled))
+        self.disk.map_or(0, |disk| disk.late)
+    }
+
+    fn tail(&self) -> u64 {
+        self.disk.map_or(0, |disk| disk.tail)
     }
 
     fn lag(&self) -> u64 {
@@ -251,8 +263,9 @@ mod tests {
 
     fn spooled(spool: u64, records: u64) -> Spooled {
         let (spool, topic) = (SpoolId(spool), Topic::Clicks);
-        let (undurable, unspooled) = (0, 0);
-        Spooled { spool, topic, first: 0, records, sealed: true, written_to: false, damaged: 0, undurable, unspooled }
+        let (first, sealed, written_to) = (0, true, false);
+        let (damaged, unspooled, late, tail) = (0, 0, 0, 0);
+        Spooled { spool, topic, first, records, sealed, written_to, damaged, unspooled, late, tail }
     }
 
     fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
@@ -268,7 +281,8 @@ mod tests {
         lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
         batch.commit().unwrap();
         let mut out = Vec::new();
-        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), spools, &mut out).unwrap();
+        let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
+        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), &disk, &mut out).unwrap();
         (verdict, String::from_utf8(out).unwrap())
     }
 
@@ -309,7 +323,7 @@ mod tests {
 
     #[test]
     fn p1_answered_is_spooled_and_undurable() {
-        let disk = Spooled { undurable: 7, unspooled: 4, ..spooled(1, 5) };
+        let disk = Spooled { late: 3, unspooled: 4, ..spooled(1, 5) };
         let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[disk]);
         assert_eq!(verdict, Verdict::Good);
         assert!(
@@ -333,8 +347,27 @@ mod tests {
     #[test]
     fn without_a_store_everything_lags() {
         let mut out = Vec::new();
-        let verdict = reconcile(None, &[spooled(1, 5)], &mut out).unwrap();
+        let disk = Disk { spooled: vec![spooled(1, 5)], faults: Vec::new() };
+        let verdict = reconcile(None, &disk, &mut out).unwrap();
         assert_eq!(verdict, Verdict::Good);
         assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 consumed + 5 lag"));
+    }
+
+    #[test]
+    fn p6_answers_without_a_record_late_ones_and_a_tail_are_counted_apart() {
+        let lossy = Spooled { unspooled: 3, late: 4, tail: 2, ..spooled(1, 5) };
+        let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[lossy]);
+        assert_eq!(verdict, Verdict::Good, "{text}");
+        assert!(text.contains("8 answered = 5 spooled + 3 undurable"), "{text}");
+        assert!(text.contains("4 answers went out before their record was known to be on disk"), "{text}");
+        assert!(text.contains("2 records behind a torn one"), "{text}");
+    }
+
+    #[test]
+    fn p6_a_directory_that_is_no_readable_spool_is_named() {
+        let mut out = Vec::new();
+        let disk = Disk { spooled: Vec::new(), faults: vec!["clicks-1.bak: not a spool".into()] };
+        assert_eq!(reconcile(None, &disk, &mut out).unwrap(), Verdict::Bad);
+        assert!(String::from_utf8(out).unwrap().contains("SPOOL clicks-1.bak: not a spool"));
     }
 }

@@ -47,18 +47,18 @@ pub fn ledger_check(file: Option<&Path>) -> Result<Exit, Failure> {
 pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     let config = configured(file)?;
     printed(|out| {
-        let spooled = spooled(&config)?;
+        let disk = disk(&config)?;
         match command::open(&config.store.path) {
-            Ok(mut reader) => books::reconcile(Some(&mut reader), &spooled, out),
-            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &spooled, out),
+            Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, out),
+            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, out),
             Err(error) => Err(error),
         }
     })
 }
 
-fn spooled(config: &Config) -> Result<Vec<books::Spooled>, CommandError> {
-    let surveys = inspect::survey(&config.spool.directory)?;
-    let spooled = surveys.into_iter().map(|survey| books::Spooled {
+fn disk(config: &Config) -> Result<books::Disk, CommandError> {
+    let surveyed = inspect::survey(&config.spool.directory)?;
+    let spooled = surveyed.spools.into_iter().map(|survey| books::Spooled {
         spool: survey.position.spool,
         topic: survey.position.topic,
         first: survey.first,
@@ -66,10 +66,11 @@ fn spooled(config: &Config) -> Result<Vec<books::Spooled>, CommandError> {
         sealed: survey.position.sealed.is_some(),
         written_to: survey.is_live,
         damaged: survey.lost,
-        undurable: survey.position.undurable,
         unspooled: survey.position.unspooled,
+        late: survey.position.undurable - survey.position.unspooled,
+        tail: survey.position.tail,
     });
-    Ok(spooled.collect())
+    Ok(books::Disk { spooled: spooled.collect(), faults: surveyed.faults })
 }
 
 /// A date is the start of that day in `report.time_zone`, anything else RFC 3339 (contract P5).

@@ -1,8 +1,9 @@
 //! `afflux serve`: everything in one process.
 //!
 //! In phases: take the signals over, read and build (no port yet), bind, log the addresses, run, drain. Threads: one for
-//! each edge worker, one for attribution, one that watches the catalog, those of the spool and of the order index, and the
-//! one that called, which runs API, admin, signals.
+//! each edge worker, one for the API, one for attribution, one that watches the catalog, those of the spool and of the
+//! order index, and the one that called, which runs admin and signals: it touches no disk, so that a disk that hangs can
+//! be seen and the process ended.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -23,6 +24,7 @@ use super::{Exit, Failure, configured, descriptors, edge_worker, logging};
 use crate::admin::Admin;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::http::{Bodies, Door, OnRuntime, router_service};
+use crate::spool::Unsealed;
 use crate::{api, catalog, edge, http};
 
 /// Between looks at the clock.
@@ -62,9 +64,7 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let door = api_door.clone();
-    let service = move |peer| router_service(router.clone(), door.clone(), peer, api::refused);
-    let api = tokio::spawn(http::serve(doors.api, api_door.clone(), service, OnRuntime, stopping.clone()));
+    let api = serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
     let observed = Observed { edge, edge_door, api_door, attribution, intake, reports };
     let admin = Arc::new(observed::admin(&house, observed));
@@ -79,26 +79,58 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let _ = stop.send(true);
     let deadline = Duration::from_secs(house.config.shutdown.deadline_s.0);
     let drained = async {
-        let _ = api.await;
         let closed = tokio::task::spawn_blocking(move || {
+            // A panic there was told by the thread itself.
+            let _ = api.join();
             workers.into_iter().for_each(edge_worker::EdgeWorker::join);
             consumer.stop();
-            house.spools.close();
+            house.spools.close()
         });
-        closed.await.is_ok()
+        closed.await.ok()
     };
     let done = tokio::select! {
         done = drained => done,
-        () = tokio::time::sleep(deadline) => false,
-        () = signals.stop() => false,
+        () = tokio::time::sleep(deadline) => None,
+        () = signals.stop() => None,
     };
-    if done {
-        tracing::info!("stopped");
-        return Ok(Exit::Ok);
+    if let Some(unsealed) = done {
+        return stopped(&unsealed);
     }
     // Threads may hang where they are: nothing answered is lost by leaving them there.
     tracing::error!("not drained in time");
     std::process::exit(i32::from(Exit::Internal.code()));
+}
+
+/// Clean, unless something of a spool did not reach the disk.
+fn stopped(unsealed: &[Unsealed]) -> Result<Exit, Failure> {
+    for Unsealed { spool, topic, unsynced } in unsealed {
+        let topic = topic.name();
+        tracing::error!(%spool, topic, unsynced, "not sealed: its disk fails; the next start seals what it finds");
+    }
+    if unsealed.is_empty() {
+        tracing::info!("stopped");
+        return Ok(Exit::Ok);
+    }
+    let (spools, records) = (unsealed.len(), unsealed.iter().map(|spool| spool.unsynced).sum::<u64>());
+    Err(Failure::io(format!("stopped, but {records} records of {spools} spools are not known to be on disk")))
+}
+
+/// The API on a thread of its own: an order is written where it is accepted, and a disk may hold that up.
+fn serve_api(
+    listener: TcpListener,
+    door: Arc<Door>,
+    router: axum::Router,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let handed = door.clone();
+    let service = move |peer| router_service(router.clone(), handed.clone(), peer, api::refused);
+    let work = move || {
+        if let Err(error) = runtime.block_on(http::serve(listener, door, service, OnRuntime, stop)) {
+            tracing::error!(%error, "the API cannot listen");
+        }
+    };
+    std::thread::Builder::new().name("api".into()).spawn(work).map_err(Failure::internal)
 }
 
 /// Serves signals and the clock.

@@ -5,39 +5,40 @@ use std::path::{Path, PathBuf};
 use super::printing::{Complaints, complain, printed};
 use super::{Exit, Failure, configured};
 use crate::report::command::Verdict;
-use crate::spool::inspect;
+use crate::spool::inspect::{self, Place};
 
 pub fn spool_ls(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    complain_of_nothing(&directories);
+    let places = places(config, named)?;
+    complain_of_nothing(&places);
     printed(|out| {
-        inspect::ls(&directories, out)?;
+        inspect::ls(&places, out)?;
         Ok(Verdict::Good)
     })
 }
 
 pub fn spool_cat(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    printed(|out| Ok(Verdict::good_if(inspect::cat(&directories, out, &mut Complaints)?)))
+    let places = places(config, named)?;
+    printed(|out| Ok(Verdict::good_if(inspect::cat(&places, out, &mut Complaints)?)))
 }
 
 pub fn spool_verify(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Exit, Failure> {
-    let directories = directories(config, named)?;
-    complain_of_nothing(&directories);
-    printed(|out| Ok(Verdict::good_if(inspect::verify(&directories, out, &mut Complaints)?)))
+    let places = places(config, named)?;
+    complain_of_nothing(&places);
+    printed(|out| Ok(Verdict::good_if(inspect::verify(&places, out, &mut Complaints)?)))
 }
 
 /// Those named, which must hold spools, or the configured one, which may have none yet. With directories on the command
 /// line no config is needed: a dead machine's disk may come alone.
-fn directories(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+fn places(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<Place>, Failure> {
     if named.is_empty() {
-        return Ok(vec![configured(config)?.keys.spool.directory]);
+        return Ok(vec![Place::Configured(configured(config)?.keys.spool.directory)]);
     }
     if config.is_some() {
         configured(config)?;
     }
-    match named.iter().find(|directory| inspect::is_empty(directory)) {
-        None => Ok(named),
+    let places: Vec<Place> = named.into_iter().map(Place::Named).collect();
+    match places.iter().find(|place| place.is_empty()).map(Place::directory) {
+        None => Ok(places),
         Some(directory) if !directory.is_dir() => {
             let message = "no such directory, one that holds a spool or is one is allowed";
             Err(Failure::usage(format!("{}: {message}", directory.display())))
@@ -50,8 +51,8 @@ fn directories(config: Option<&Path>, named: Vec<PathBuf>) -> Result<Vec<PathBuf
 }
 
 /// Nothing to say is no silence: it may be the wrong directory.
-fn complain_of_nothing(directories: &[PathBuf]) {
-    for directory in directories.iter().filter(|directory| inspect::is_empty(directory)) {
-        complain(format!("{}: holds no spool", directory.display()));
+fn complain_of_nothing(places: &[Place]) {
+    for place in places.iter().filter(|place| place.is_empty()) {
+        complain(format!("{}: holds no spool", place.directory().display()));
     }
 }

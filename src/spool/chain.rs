@@ -1,13 +1,11 @@
 //! One live spool: its open segments, where the next record goes, and what is on disk already.
 //!
-//! Three threads meet here. The writer's appends under `active` (uncontended but for a rescue). The spool's syncer
-//! captures the end under the same lock, syncs without it, publishes. The keeper makes the next segment ahead of need.
-//!
-//! A failed fdatasync is never repeated on the same pages: Linux has marked them clean. The records that were not on
-//! disk yet are written again to a new segment (`rescue`) while their pages are still mapped; the new segment's header
-//! says from which number on the old one no longer counts.
+//! Three threads meet here. The writer appends under `active` and never waits for a disk: where no segment was made ahead,
+//! the record is refused. The syncer (`sync`) captures the end under the same lock, syncs without it, publishes. The maker
+//! puts segments into `stock` ahead of need.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,14 +14,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::control::Control;
+use super::control::{Control, Lock};
 use super::faults::Faults;
-use super::format::{self, Found, HEADER_BYTES, SegmentHeader, record_bytes};
+use super::format::{self, HEADER_BYTES, SegmentHeader, Tally, record_bytes};
+use super::ring::{self, Ring};
 use super::segment::Segment;
+use super::stock::Stock;
 use super::watch::Watch;
 use super::{NotDurable, NotSpooled, SpoolId, Topic};
 use crate::clock::Clock;
 use crate::metrics::{Counter, Histogram};
+
+/// A disk that needs longer for one fdatasync than this hangs: nothing is answered durably meanwhile.
+const HANGS: Duration = Duration::from_secs(2);
 
 pub struct Chain {
     pub id: SpoolId,
@@ -31,8 +34,10 @@ pub struct Chain {
     pub directory: PathBuf,
     pub segment_bytes: u64,
     pub control: Control,
+    /// Held as long as this process may write here.
+    _lock: Lock,
     active: Mutex<Active>,
-    spare: Mutex<Option<Segment>>,
+    pub stock: Stock,
     /// Names of files; the place in the chain is given when a segment is used.
     next_file: AtomicU64,
     pub clock: Arc<dyn Clock>,
@@ -40,15 +45,17 @@ pub struct Chain {
     syncer: OnceLock<Thread>,
     /// The syncer waits for something to do.
     idle: AtomicBool,
-    /// When the fdatasync under way began, nanoseconds since `started`, 0 for none.
-    syncing_since: AtomicU64,
+    /// Since when something is being brought on disk and is not there yet, nanoseconds since `started`, 0 for never.
+    busy_since: AtomicU64,
     started: Instant,
     notify: Notify,
-    watch: Arc<Watch>,
+    pub watch: Arc<Watch>,
     /// Records that were not on disk when a sync failed wait for a segment that works.
     poisoned: AtomicBool,
     /// There was no room for a record.
     full: AtomicBool,
+    /// Numbers below the synced position whose records no disk took.
+    lost: Mutex<Vec<Range<u64>>>,
     pub closing: AtomicBool,
     pub numbers: Numbers,
 }
@@ -62,22 +69,39 @@ pub struct Numbers {
     pub syncs: Histogram,
     pub sync_errors: Counter,
     pub rescued: Counter,
+    pub lost: Counter,
+    pub uncopied: Counter,
     pub unprepared: Counter,
 }
 
-struct Active {
-    open: Open,
-    offset: usize,
-    next_seq: u64,
-    next_index: u64,
+/// Where the next record goes, and everything that is not known to be on disk.
+pub struct Active {
+    pub open: Open,
+    pub next_seq: u64,
     /// Full segments that are not known to be on disk to their end.
-    older: Vec<(Open, usize)>,
+    pub older: Vec<Open>,
+    pub ring: Ring,
 }
 
+/// A segment that is written, or was.
 #[derive(Clone)]
-struct Open {
-    segment: Arc<Segment>,
-    first_seq: u64,
+pub struct Open {
+    pub segment: Arc<Segment>,
+    pub header: SegmentHeader,
+    /// Where the next record would go.
+    pub offset: usize,
+    pub tally: Tally,
+}
+
+/// What a sync covers.
+pub struct Captured {
+    pub next_seq: u64,
+    pub bytes: u64,
+    pub newest_ms: i64,
+    /// Oldest first; the last is the one that was being written.
+    pub segments: Vec<Open>,
+    /// Seal of the last one then.
+    pub tally: Tally,
 }
 
 pub struct Place {
@@ -90,7 +114,7 @@ pub struct Place {
 impl Chain {
     pub fn create(
         place: Place,
-        control: Control,
+        (control, lock): (Control, Lock),
         clock: Arc<dyn Clock>,
         watch: Arc<Watch>,
         faults: Faults,
@@ -98,29 +122,33 @@ impl Chain {
         let Place { id, topic, directory, segment_bytes } = place;
         let first = Segment::create(&directory, 0, segment_bytes, true, &faults)?;
         watch.room.make(segment_bytes);
-        let first_seq = 0;
-        first.write_header(&SegmentHeader { spool: id, index: 0, first_seq, former_newest_ms: clock.now().0 });
-        let open = Open { segment: Arc::new(first), first_seq };
-        let active = Active { open, offset: HEADER_BYTES, next_seq: 0, next_index: 1, older: Vec::new() };
+        let former_newest_ms = clock.now().0;
+        let header = SegmentHeader { spool: id, index: 0, first_seq: 0, former: Tally::default(), former_newest_ms };
+        let open = Open::new(first, header);
+        open.segment.write_header(&header);
+        let ring = Ring::new(faults.most_copies(ring::MAX_BYTES));
+        let active = Active { open, next_seq: 0, older: Vec::new(), ring };
         Ok(Chain {
             id,
             topic,
             directory,
             segment_bytes,
             control,
+            _lock: lock,
             active: Mutex::new(active),
-            spare: Mutex::new(None),
+            stock: Stock::default(),
             next_file: AtomicU64::new(1),
             clock,
             faults,
             syncer: OnceLock::new(),
             idle: AtomicBool::new(false),
-            syncing_since: AtomicU64::new(0),
+            busy_since: AtomicU64::new(0),
             started: Instant::now(),
             notify: Notify::new(),
             watch,
             poisoned: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            lost: Mutex::default(),
             closing: AtomicBool::new(false),
             numbers: Numbers::default(),
         })
@@ -130,23 +158,26 @@ impl Chain {
         self.control.written()
     }
 
-    /// Appends without a system call, unless the syncer sleeps or no segment was made ahead.
+    /// Appends without a system call, unless the syncer sleeps.
     pub fn append(&self, record: &[u8]) -> Result<u64, NotSpooled> {
         if HEADER_BYTES + record_bytes(record.len()) + 8 > self.segment_bytes as usize || record.is_empty() {
             return Err(NotSpooled::TooLarge(record.len()));
         }
         let mut active = self.active();
-        if !active.open.segment.has_room(active.offset, record.len()) {
+        if !active.open.segment.has_room(active.open.offset, record.len()) {
             self.roll(&mut active)?;
         }
         let seq = active.next_seq;
-        active.offset = active.open.segment.write(active.offset, self.id, seq, record);
+        active.open.write(self.id, seq, record);
         active.next_seq = seq + 1;
+        if !active.ring.push(seq, record) {
+            self.numbers.uncopied.add(1);
+        }
         self.control.set_written(seq + 1);
         self.numbers.records.add(1);
         self.numbers.bytes.add(record_bytes(record.len()) as u64);
         drop(active);
-        // Either the syncer sees `written` before it sleeps, or we see that it sleeps.
+        // Either the syncer sees `written` before it sleeps, or we see that it sleeps (modelled in `tests/model.rs`).
         fence(Ordering::SeqCst);
         if self.idle.load(Ordering::Relaxed) {
             self.wake_syncer();
@@ -176,134 +207,42 @@ impl Chain {
         self.idle.store(false, Ordering::Relaxed);
     }
 
-    /// Brings on disk what is written now, and says so. Called by the syncer alone.
-    pub fn sync(&self) {
-        if self.poisoned.load(Ordering::Relaxed) && self.rescue().is_err() {
-            return;
-        }
-        let (captured, bytes, segments) = {
-            let active = self.active();
-            let mut segments: Vec<Open> = active.older.iter().map(|(open, _)| open.clone()).collect();
-            segments.push(active.open.clone());
-            (active.next_seq, self.numbers.bytes.value(), segments)
+    /// Goes on in a segment made ahead. Making one here would be a wait for the disk.
+    fn roll(&self, active: &mut Active) -> Result<(), NotSpooled> {
+        let Some(segment) = self.stock.take() else { return Err(self.note_full()) };
+        let former = &active.open;
+        let header = SegmentHeader {
+            spool: self.id,
+            index: former.header.index + 1,
+            first_seq: active.next_seq,
+            former: former.tally,
+            former_newest_ms: self.clock.now().0,
         };
-        let began = Instant::now();
-        self.syncing_since.store(self.elapsed_ns(), Ordering::Relaxed);
-        let result = segments.iter().try_for_each(|open| open.segment.sync());
-        self.syncing_since.store(0, Ordering::Relaxed);
-        self.numbers.syncs.record(began.elapsed());
-        match result {
-            Ok(()) => self.publish(captured, bytes, &segments),
-            Err(error) => {
-                self.numbers.sync_errors.add(1);
-                self.poisoned.store(true, Ordering::Relaxed);
-                tracing::error!(spool = %self.id, %error, "fdatasync failed; what it covered is written again elsewhere");
-            }
-        }
-    }
-
-    fn publish(&self, captured: u64, bytes: u64, segments: &[Open]) {
-        let rolled = {
-            let mut active = self.active();
-            let before = active.older.len();
-            // The last of `segments` was the one being written then; the others are full, and on disk to their ends.
-            let full = &segments[..segments.len() - 1];
-            active.older.retain(|(open, _)| !full.iter().any(|done| Arc::ptr_eq(&done.segment, &open.segment)));
-            before != active.older.len()
-        };
-        self.numbers.synced_bytes.add(bytes.saturating_sub(self.numbers.synced_bytes.value()));
-        self.control.set_synced(captured);
-        self.poisoned.store(false, Ordering::Relaxed);
-        self.notify.notify_waiters();
-        self.watch.moved();
-        if rolled {
-            // Recovery after a power cut then has less to look at. Not being able to is no loss.
-            let _ = self.control.sync();
-        }
-    }
-
-    /// Writes everything that is not on disk to new segments and goes on there.
-    fn rescue(&self) -> io::Result<()> {
-        let mut active = self.active();
-        let synced = self.control.synced();
-        let mut records: Vec<(u64, Vec<u8>)> = Vec::new();
-        for (open, end) in &active.older {
-            collect(self.id, open, *end, synced, &mut records);
-        }
-        collect(self.id, &active.open, active.offset, synced, &mut records);
-        debug_assert_eq!(records.len() as u64, active.next_seq - synced);
-        let mut opened: Vec<(Open, usize)> = Vec::new();
-        let mut index = active.next_index;
-        for (seq, payload) in &records {
-            let fits = opened.last().is_some_and(|(open, offset)| open.segment.has_room(*offset, payload.len()));
-            if !fits {
-                if let Some((open, offset)) = opened.last() {
-                    open.segment.end(*offset, self.id, *seq);
-                }
-                opened.push((self.open(index, *seq, true)?, HEADER_BYTES));
-                index += 1;
-            }
-            if let Some((open, offset)) = opened.last_mut() {
-                *offset = open.segment.write(*offset, self.id, *seq, payload);
-            }
-        }
-        if opened.is_empty() {
-            opened.push((self.open(index, active.next_seq, true)?, HEADER_BYTES));
-            index += 1;
-        }
-        self.numbers.rescued.add(records.len() as u64);
-        if let Some((open, offset)) = opened.pop() {
-            active.open = open;
-            active.offset = offset;
-            active.older = opened;
-            active.next_index = index;
-        }
-        Ok(())
-    }
-
-    /// Takes the segment made ahead, or makes one. `beyond_limit`: also where there is no room for it.
-    fn open(&self, index: u64, first_seq: u64, beyond_limit: bool) -> io::Result<Open> {
-        let segment = match self.take_spare() {
-            Some(segment) => segment,
-            None => {
-                self.numbers.unprepared.add(1);
-                self.create_segment(false, beyond_limit)?
-            }
-        };
-        let former_newest_ms = self.clock.now().0;
-        segment.write_header(&SegmentHeader { spool: self.id, index, first_seq, former_newest_ms });
-        Ok(Open { segment: Arc::new(segment), first_seq })
-    }
-
-    fn roll(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), NotSpooled> {
-        let next = match self.open(active.next_index, active.next_seq, false) {
-            Ok(next) => next,
-            Err(_) => return Err(self.note_full()),
-        };
-        active.open.segment.end(active.offset, self.id, active.next_seq);
-        let former = std::mem::replace(&mut active.open, next);
-        let end = active.offset;
-        active.older.push((former, end));
-        active.offset = HEADER_BYTES;
-        active.next_index += 1;
+        segment.write_header(&header);
+        former.segment.end(former.offset, self.id, active.next_seq);
+        let former = std::mem::replace(&mut active.open, Open::new(segment, header));
+        active.older.push(former);
         self.full.store(false, Ordering::Relaxed);
-        self.watch.wake_keeper();
+        self.watch.maker.ring();
         Ok(())
     }
 
     fn note_full(&self) -> NotSpooled {
         if !self.full.swap(true, Ordering::Relaxed) {
-            tracing::error!(spool = %self.id, "the spool is full: clicks are redirected and counted as undurable");
-            self.watch.wake_keeper();
+            self.numbers.unprepared.add(1);
+            tracing::error!(spool = %self.id, "no segment is ready: clicks are redirected and counted as undurable");
+            self.watch.maker.ring();
+            self.watch.keeper.ring();
         }
-        if self.poisoned.load(Ordering::Relaxed) { NotSpooled::Failing } else { NotSpooled::Full }
+        if self.is_poisoned() { NotSpooled::Failing } else { NotSpooled::Full }
     }
 
-    fn create_segment(&self, touched: bool, beyond_limit: bool) -> io::Result<Segment> {
+    /// A new segment of this spool. `beyond_limit`: also where the spools take what they may.
+    pub fn make_segment(&self, touched: bool, beyond_limit: bool) -> io::Result<Segment> {
         let room = &self.watch.room;
         if !room.make_within(self.segment_bytes) {
             if !beyond_limit {
-                return Err(io::Error::new(io::ErrorKind::StorageFull, "the spools take what they may"));
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the spools take what they may"));
             }
             room.make(self.segment_bytes);
         }
@@ -312,51 +251,94 @@ impl Chain {
         segment.inspect_err(|_| room.delete(self.segment_bytes))
     }
 
-    /// Makes the next segment ahead of need. Called by the keeper alone, when there is none. True when there is one now.
-    pub fn prepare_spare(&self, beyond_limit: bool) -> bool {
-        match self.create_segment(true, beyond_limit) {
-            Ok(segment) => {
-                *self.spare() = Some(segment);
-                if self.full.swap(false, Ordering::Relaxed) {
-                    tracing::info!(spool = %self.id, "the spool has room again");
-                }
-                true
-            }
-            Err(error) => {
-                tracing::warn!(spool = %self.id, %error, "no segment can be made ahead");
-                false
-            }
+    /// Removes a segment that holds nothing that counts.
+    pub fn discard(&self, segment: &Segment) {
+        segment.unlink();
+        self.watch.room.delete(segment.bytes());
+    }
+
+    /// A segment made ahead. It goes again where the spool gets no more records.
+    pub fn stock_up(&self, segment: Segment) {
+        if let Some(unwanted) = self.stock.add(segment) {
+            return self.discard(&unwanted);
+        }
+        if self.full.swap(false, Ordering::Relaxed) {
+            tracing::info!(spool = %self.id, "the spool has room again");
         }
     }
 
-    pub fn has_spare(&self) -> bool {
-        self.spare().is_some()
-    }
-
-    /// The number of the first record in the segment that is written now.
-    pub fn open_from(&self) -> u64 {
-        self.active().open.first_seq
-    }
-
-    fn take_spare(&self) -> Option<Segment> {
-        self.spare().take()
-    }
-
-    fn spare(&self) -> MutexGuard<'_, Option<Segment>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn active(&self) -> MutexGuard<'_, Active> {
+    pub fn active(&self) -> MutexGuard<'_, Active> {
         // Nothing in here leaves it half changed: a record counts by its last store.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The number of the first record in the segment that is written now.
+    pub fn open_from(&self) -> u64 {
+        self.active().open.header.first_seq
+    }
+
+    pub fn capture(&self) -> Captured {
+        let active = self.active();
+        Captured {
+            next_seq: active.next_seq,
+            bytes: self.numbers.bytes.value(),
+            newest_ms: self.clock.now().0,
+            segments: active.older.iter().chain([&active.open]).cloned().collect(),
+            tally: active.open.tally,
+        }
+    }
+
+    /// Records below `next_seq` are on disk, and the first `full` segments of what was captured to their ends. Returns
+    /// whether there were any.
+    pub fn publish(&self, next_seq: u64, captured: &Captured, full: usize) -> bool {
+        let full = &captured.segments[..full];
+        {
+            let mut active = self.active();
+            active.ring.forget_below(next_seq);
+            let is_done = |open: &Open| full.iter().any(|done| Arc::ptr_eq(&done.segment, &open.segment));
+            active.older.retain(|open| !is_done(open));
+        }
+        self.control.set_synced(next_seq, captured.newest_ms);
+        self.notify.notify_waiters();
+        self.watch.moved();
+        !full.is_empty()
+    }
+
+    /// All of the first `bytes` are on disk.
+    pub fn healed(&self, bytes: u64) {
+        self.numbers.synced_bytes.add(bytes.saturating_sub(self.numbers.synced_bytes.value()));
+        self.poisoned.store(false, Ordering::Relaxed);
+    }
+
+    /// What is not on disk now must be written again.
+    pub fn poison(&self) {
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed)
+    }
+
     /// Why clicks are not durable now, if they are not.
     pub fn trouble(&self) -> Option<&'static str> {
-        if self.poisoned.load(Ordering::Relaxed) {
+        if self.is_poisoned() {
             return Some("fdatasync fails");
         }
+        if self.hangs_longer_than(HANGS) {
+            return Some("fdatasync hangs");
+        }
         self.full.load(Ordering::Relaxed).then_some("no room")
+    }
+
+    /// Something is on its way to the disk from now on, or since before.
+    pub fn begin_busy(&self) {
+        if self.busy_since.load(Ordering::Relaxed) == 0 {
+            self.busy_since.store(self.elapsed_ns(), Ordering::Relaxed);
+        }
+    }
+
+    pub fn end_busy(&self) {
+        self.busy_since.store(0, Ordering::Relaxed);
     }
 
     fn elapsed_ns(&self) -> u64 {
@@ -364,32 +346,49 @@ impl Chain {
     }
 
     fn hangs_longer_than(&self, limit: Duration) -> bool {
-        let since = self.syncing_since.load(Ordering::Relaxed);
+        let since = self.busy_since.load(Ordering::Relaxed);
         since > 0 && self.elapsed_ns().saturating_sub(since) > limit.as_nanos() as u64
     }
 
-    /// Returns when `seq` is on disk. With a limit nobody waits longer, nor at all while one fdatasync is older than
-    /// that; without one only a disk that is known to fail and has no way out is an error.
+    /// Before the synced position passes them.
+    pub fn lose(&self, numbers: Range<u64>) {
+        tracing::error!(spool = %self.id, first = numbers.start, last = numbers.end - 1, "records are lost: no disk took them");
+        self.numbers.lost.add(numbers.end - numbers.start);
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(numbers);
+    }
+
+    /// For a number below the synced position.
+    pub fn unless_lost(&self, seq: u64) -> Result<(), NotDurable> {
+        if self.numbers.lost.value() == 0 {
+            return Ok(());
+        }
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.iter().any(|numbers| numbers.contains(&seq)) { Err(NotDurable) } else { Ok(()) }
+    }
+
+    /// Returns when `seq` is on disk. With a limit nobody waits longer, nor at all while the disk has been busy, or
+    /// failing, for longer than that; without one only a disk that is known to fail and has no way out is an error.
     pub async fn wait(&self, seq: u64, max_wait: Option<Duration>) -> Result<(), NotDurable> {
         if self.control.synced() > seq {
-            return Ok(());
+            return self.unless_lost(seq);
         }
         let Some(limit) = max_wait else { return self.wait_without_limit(seq).await };
         if self.hangs_longer_than(limit) {
             return Err(NotDurable);
         }
-        tokio::time::timeout(limit, self.synced(seq)).await.map_err(|_| NotDurable)
+        tokio::time::timeout(limit, self.synced(seq)).await.map_err(|_| NotDurable)?;
+        self.unless_lost(seq)
     }
 
     async fn wait_without_limit(&self, seq: u64) -> Result<(), NotDurable> {
         // A rescue takes milliseconds. Where it fails for seconds, the disk does.
         const PATIENCE: Duration = Duration::from_secs(2);
         loop {
-            let failing = self.poisoned.load(Ordering::Relaxed);
+            let failing = self.is_poisoned();
             if tokio::time::timeout(PATIENCE, self.synced(seq)).await.is_ok() {
-                return Ok(());
+                return self.unless_lost(seq);
             }
-            if failing && self.poisoned.load(Ordering::Relaxed) {
+            if failing && self.is_poisoned() {
                 return Err(NotDurable);
             }
         }
@@ -409,17 +408,20 @@ impl Chain {
     }
 }
 
-/// Records of an open segment from number `from` on.
-fn collect(id: SpoolId, open: &Open, end: usize, from: u64, into: &mut Vec<(u64, Vec<u8>)>) {
-    let bytes = open.segment.written_bytes(end);
-    let (mut at, mut seq) = (0, open.first_seq);
-    while let Found::Record { seq: found, payload, bytes: length } = format::read(id, seq, &bytes[at..]) {
-        if found >= from {
-            into.push((found, payload.to_vec()));
-        }
-        (at, seq) = (at + length, found + 1);
-        if at >= bytes.len() {
-            break;
-        }
+impl Open {
+    pub fn new(segment: Segment, header: SegmentHeader) -> Open {
+        Open { segment: Arc::new(segment), header, offset: HEADER_BYTES, tally: Tally::default() }
+    }
+
+    /// The number that the next record here would have.
+    pub fn next_seq(&self) -> u64 {
+        self.header.first_seq + self.tally.records
+    }
+
+    /// There is room, says `has_room`.
+    pub fn write(&mut self, spool: SpoolId, seq: u64, record: &[u8]) {
+        let commit_word = format::commit_word(spool, seq, record);
+        self.offset = self.segment.write(self.offset, seq, commit_word, record);
+        self.tally.add(commit_word);
     }
 }

@@ -1,100 +1,80 @@
-//! The control file of a spool: how far it is written and synced, for readers in this and other processes, and the lock
-//! that its writer's process holds.
+//! The control file of a spool: how far it is written and synced, for readers in this and other processes; and the lock
+//! on its directory that the writer's process holds.
 //!
-//! One page, mapped. Three words move, each on a cache line of its own: `written`, `synced`, `undurable`. What stands here after a
-//! crash is a hint: recovery looks at the segments. `synced` on disk is never ahead of the truth, since it is stored
-//! after the fdatasync that it speaks of.
+//! One page, mapped. What stands here after a crash is a hint: recovery looks at the segments. `synced` on disk is never
+//! ahead of the truth, since it is stored after the fdatasync that it speaks of.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::SpoolId;
 use super::map::Map;
-use super::{SpoolId, Topic};
+use super::page::{self, BYTES, Birth, Broken, Position, word};
 
 pub const FILE_NAME: &str = "control";
-const BYTES: usize = 4_096;
-const MAGIC: u64 = u64::from_le_bytes(*b"AFXCTL\0\x01");
 
-/// Words of the page, by index of 8 bytes.
-mod word {
-    pub const MAGIC: usize = 0;
-    pub const SPOOL: usize = 1;
-    pub const TOPIC: usize = 2;
-    pub const WORKER: usize = 3;
-    pub const STARTED_MS: usize = 4;
-    pub const WRITTEN: usize = 8;
-    pub const SYNCED: usize = 16;
-    /// 0 while it is written or not yet recovered, 1 + number of records once it is sealed.
-    pub const SEALED: usize = 24;
-    pub const SEALED_AT_MS: usize = 25;
-    pub const UNDURABLE: usize = 32;
-    /// Of these, those for which there is no record.
-    pub const UNSPOOLED: usize = 33;
-    /// The seal's own check: it decides what is a gap.
-    pub const SEAL_CHECK: usize = 26;
+/// Says, while it lives, that this process writes or recovers the spool.
+pub struct Lock {
+    _directory: File,
 }
 
-/// What a control file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub spool: SpoolId,
-    pub topic: Topic,
-    pub worker: u16,
-    pub started_ms: i64,
-    /// Number of the next record; at least `synced`.
-    pub written: u64,
-    /// Records below this number are on disk.
-    pub synced: u64,
-    /// How many records there are, when there will be no more, and when that was found out.
-    pub sealed: Option<(u64, i64)>,
-    /// Answers whose record was not known to be on disk, or had no room at all.
-    pub undurable: u64,
-    /// Those that had no room: no record has their number.
-    pub unspooled: u64,
-}
-
-/// The writer's side.
+/// The writer's side, also for one word of somebody else's spool.
 pub struct Control {
     map: Map,
     file: File,
+    spool: SpoolId,
+}
+
+impl Lock {
+    /// `None` while somebody else holds it. The lock lies on the directory: a control file may be damaged or gone.
+    pub fn take(directory: &Path) -> io::Result<Option<Lock>> {
+        let file = File::open(directory)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _directory: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// True while a process writes the spool, or recovers it.
+pub fn is_live(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory) else { return false };
+    // A shared lock is refused while the writer holds its own.
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+        Ok(()) => false,
+        Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+    }
 }
 
 impl Control {
-    /// Makes the file and takes its lock for as long as this lives.
-    pub fn create(directory: &Path, spool: SpoolId, topic: Topic, worker: u16, started_ms: i64) -> io::Result<Control> {
+    /// Makes the file, on disk when this returns. In place of another one: whoever calls it holds the lock.
+    pub fn create(directory: &Path, birth: &Birth) -> io::Result<Control> {
         let path = directory.join(FILE_NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        lock(&file)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BYTES as u64)?;
-        let control = Control { map: Map::shared(&file, BYTES)?, file };
-        for (index, value) in [
-            (word::SPOOL, spool.0),
-            (word::TOPIC, topic as u64),
-            (word::WORKER, u64::from(worker)),
-            (word::STARTED_MS, started_ms as u64),
-            (word::MAGIC, MAGIC),
-        ] {
+        let control = Control { map: Map::shared(&file, BYTES)?, file, spool: birth.spool };
+        for (index, value) in birth.words() {
             control.word(index).store(value, Ordering::Release);
         }
         control.file.sync_all()?;
+        File::open(directory)?.sync_all()?;
         Ok(control)
     }
 
-    /// Opens the file of a spool whose process is gone. `None` while that process lives.
-    pub fn adopt(directory: &Path) -> io::Result<Option<Control>> {
+    /// Opens a file that is whole, without any lock.
+    pub fn open(directory: &Path) -> io::Result<Control> {
         let file = File::options().read(true).write(true).open(directory.join(FILE_NAME))?;
-        match lock(&file) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        if file.metadata()?.len() < BYTES as u64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the control file is cut short"));
-        }
-        Ok(Some(Control { map: Map::shared(&file, BYTES)?, file }))
+        let spool = read_page(&file).and_then(|page| page::birth(&page).map_err(broken))?.spool;
+        Ok(Control { map: Map::shared(&file, BYTES)?, file, spool })
     }
 
     pub fn position(&self) -> io::Result<Position> {
@@ -102,7 +82,7 @@ impl Control {
         for (index, bytes) in page.chunks_exact_mut(8).enumerate() {
             bytes.copy_from_slice(&self.word(index).load(Ordering::Acquire).to_le_bytes());
         }
-        decode(&page)
+        page::decode(&page, boot()).map_err(broken)
     }
 
     pub fn written(&self) -> u64 {
@@ -114,39 +94,72 @@ impl Control {
     }
 
     pub fn synced(&self) -> u64 {
-        self.word(word::SYNCED).load(Ordering::Acquire)
+        // What this process stored is whole.
+        self.word(word::SYNCED).load(Ordering::Acquire) >> 16
     }
 
-    pub fn set_synced(&self, next_seq: u64) {
-        self.word(word::SYNCED).store(next_seq, Ordering::Release);
+    /// Records below `next_seq` are on disk, and none of them is newer than `newest_ms`.
+    pub fn set_synced(&self, next_seq: u64, newest_ms: i64) {
+        self.store(word::NEWEST_MS, newest_ms.max(0) as u64);
+        self.store(word::SYNCED, next_seq);
     }
 
-    /// No record will come: there are `records`, all on disk.
-    pub fn seal(&self, records: u64, at_ms: i64) -> io::Result<()> {
+    pub fn is_sealed(&self) -> bool {
+        self.word(word::SEALED).load(Ordering::Acquire) > 0
+    }
+
+    /// No record will come: there are `records`, all on disk, none newer than `newest_ms`; `tail` are not used.
+    pub fn seal(&self, records: u64, newest_ms: i64, tail: u64) -> io::Result<()> {
         self.set_written(records);
-        self.set_synced(records);
-        self.word(word::SEALED_AT_MS).store(at_ms as u64, Ordering::Release);
-        let spool = SpoolId(self.word(word::SPOOL).load(Ordering::Acquire));
-        self.word(word::SEAL_CHECK).store(seal_check(spool, records, at_ms), Ordering::Release);
-        self.word(word::SEALED).store(records + 1, Ordering::Release);
+        self.set_synced(records, newest_ms);
+        let check = page::seal_check(self.spool, records, newest_ms, tail);
+        for (index, value) in [
+            (word::SEALED_NEWEST_MS, newest_ms as u64),
+            (word::TAIL, tail),
+            (word::SEAL_CHECK, check),
+            (word::SEALED, records + 1),
+        ] {
+            self.word(index).store(value, Ordering::Release);
+        }
         self.file.sync_data()
     }
 
+    /// On disk when it returns: what is missing below `seq` was deleted, not lost. Any process may say so.
+    pub fn set_deleted_below(&self, seq: u64) -> io::Result<()> {
+        let word = self.word(word::DELETED_BELOW);
+        let forward = |old: u64| {
+            let old = page::unguarded(self.spool, word::DELETED_BELOW, old).unwrap_or(0);
+            (old < seq).then(|| page::guarded(self.spool, word::DELETED_BELOW, seq))
+        };
+        // Already further on: somebody else has said more.
+        let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, forward);
+        self.file.sync_data()
+    }
+
+    /// An answer without a record.
     pub fn add_unspooled(&self) {
         self.word(word::UNSPOOLED).fetch_add(1, Ordering::Relaxed);
-        self.add_undurable();
     }
 
-    pub fn add_undurable(&self) {
-        self.word(word::UNDURABLE).fetch_add(1, Ordering::Relaxed);
+    /// An answer whose record was not on disk in time.
+    pub fn add_late(&self) {
+        self.word(word::LATE).fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn undurable(&self) -> u64 {
-        self.word(word::UNDURABLE).load(Ordering::Relaxed)
+    pub fn unspooled(&self) -> u64 {
+        self.word(word::UNSPOOLED).load(Ordering::Relaxed)
+    }
+
+    pub fn late(&self) -> u64 {
+        self.word(word::LATE).load(Ordering::Relaxed)
     }
 
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn store(&self, index: usize, value: u64) {
+        self.word(index).store(page::guarded(self.spool, index, value), Ordering::Release);
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -154,53 +167,37 @@ impl Control {
     }
 }
 
-/// Reads a control file from any process.
+/// Reads a control file from any process. `InvalidData` holds a `Broken`.
 pub fn read(directory: &Path) -> io::Result<Position> {
-    let mut page = [0; BYTES];
-    File::open(directory.join(FILE_NAME))?.read_exact_at(&mut page, 0)?;
-    decode(&page)
+    let page = read_page(&File::open(directory.join(FILE_NAME))?)?;
+    page::decode(&page, boot()).map_err(broken)
 }
 
-/// True while the process that writes the spool lives.
-pub fn is_live(directory: &Path) -> bool {
-    let Ok(file) = File::open(directory.join(FILE_NAME)) else { return false };
-    // A shared lock is refused while the writer holds its own.
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
-        Ok(()) => false,
-        Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+/// The constant words alone, where the others are damaged.
+pub fn read_birth(directory: &Path) -> io::Result<Birth> {
+    let page = read_page(&File::open(directory.join(FILE_NAME))?)?;
+    page::birth(&page).map_err(broken)
+}
+
+fn read_page(file: &File) -> io::Result<[u8; BYTES]> {
+    let mut page = [0; BYTES];
+    match file.read_exact_at(&mut page, 0) {
+        // Cut short: what is missing reads as zeros, which is no control file.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([0; BYTES]),
+        Err(error) => Err(error),
+        Ok(()) => Ok(page),
     }
 }
 
-fn lock(file: &File) -> io::Result<()> {
-    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?)
+fn broken(broken: Broken) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, broken)
 }
 
-fn decode(page: &[u8; BYTES]) -> io::Result<Position> {
-    let word = |index: usize| u64::from_le_bytes(page[index * 8..index * 8 + 8].try_into().unwrap_or_default());
-    let topic = Topic::from_number(word(word::TOPIC));
-    let (Some(topic), MAGIC) = (topic, word(word::MAGIC)) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a control file, or a damaged one"));
-    };
-    let spool = SpoolId(word(word::SPOOL));
-    let (sealed, sealed_at_ms) = (word(word::SEALED), word(word::SEALED_AT_MS) as i64);
-    let is_sealed = sealed > 0 && word(word::SEAL_CHECK) == seal_check(spool, sealed - 1, sealed_at_ms);
-    Ok(Position {
-        spool,
-        topic,
-        worker: word(word::WORKER) as u16,
-        started_ms: word(word::STARTED_MS) as i64,
-        written: word(word::WRITTEN).max(word(word::SYNCED)),
-        synced: word(word::SYNCED),
-        sealed: is_sealed.then(|| (sealed - 1, sealed_at_ms)),
-        undurable: word(word::UNDURABLE),
-        unspooled: word(word::UNSPOOLED),
+/// This boot of the machine; 0 where the kernel does not say.
+pub fn boot() -> u128 {
+    static BOOT: OnceLock<u128> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
     })
-}
-
-fn seal_check(spool: SpoolId, records: u64, at_ms: i64) -> u64 {
-    let mut bytes = [0; 24];
-    bytes[..8].copy_from_slice(&spool.0.to_le_bytes());
-    bytes[8..16].copy_from_slice(&records.to_le_bytes());
-    bytes[16..].copy_from_slice(&at_ms.to_le_bytes());
-    u64::from(crc32c::crc32c(&bytes)) | 1 << 63
 }

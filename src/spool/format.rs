@@ -8,49 +8,72 @@ use super::SpoolId;
 /// The header's page; records begin behind it.
 pub const HEADER_BYTES: usize = 4_096;
 pub const RECORD_HEAD_BYTES: usize = 16;
-const MAGIC: [u8; 8] = *b"AFXSEG\0\x01";
+/// No spool ever comes so far; what claims to is damage.
+pub const MAX_SEQ: u64 = (1 << 48) - 1;
+const MAGIC: [u8; 8] = *b"AFXSEG\0\x02";
 
 /// In place of a length: the segment ends here, the next one goes on with the same number.
 const END: u32 = u32::MAX;
 
-/// Where a segment stands in its chain; written when its first record is about to be.
+/// Where a segment stands in its chain; written when its first record is about to be, or when all records that it takes
+/// over are in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub spool: SpoolId,
     pub index: u64,
-    /// Number of its first record. Records of the former segment from this number on do not count: they were written
-    /// again here.
+    /// Number of its first record. Records of former segments from this number on do not count: they were written again
+    /// here.
     pub first_seq: u64,
+    /// What counts of the former segment, which gets no more. It is on disk before a record of this one is called synced.
+    pub former: Tally,
     /// No record of the former segment is newer than this, milliseconds since 1970.
     pub former_newest_ms: i64,
 }
 
-impl SegmentHeader {
-    const CHECKED: usize = 40;
+/// The seal of a segment: how many records it has, and a checksum over their commit words, which hold theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub records: u64,
+    pub crc: u32,
+}
 
-    pub fn encode(&self) -> [u8; 48] {
-        let mut bytes = [0; 48];
+impl Tally {
+    pub fn add(&mut self, commit_word: u64) {
+        self.records += 1;
+        self.crc = crc32c::crc32c_append(self.crc, &commit_word.to_le_bytes());
+    }
+}
+
+impl SegmentHeader {
+    pub const BYTES: usize = 64;
+    const CHECKED: usize = 56;
+
+    pub fn encode(&self) -> [u8; SegmentHeader::BYTES] {
+        let mut bytes = [0; SegmentHeader::BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.spool.0.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.index.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first_seq.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.former_newest_ms.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.former.records.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.former.crc.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..Self::CHECKED]);
-        bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+        bytes[56..60].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// `None` for anything else, also for a segment that was made ahead and never used.
     pub fn decode(bytes: &[u8]) -> Option<SegmentHeader> {
-        let bytes = bytes.get(..48)?;
+        let bytes = bytes.get(..Self::BYTES)?;
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        let crc = u32::from_le_bytes(bytes[40..44].try_into().unwrap_or_default());
-        let whole = bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..Self::CHECKED]) == crc;
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
+        let whole = bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..Self::CHECKED]) == half(56);
         whole.then(|| SegmentHeader {
             spool: SpoolId(word(8)),
             index: word(16),
             first_seq: word(24),
             former_newest_ms: word(32) as i64,
+            former: Tally { records: word(40), crc: half(48) },
         })
     }
 }
@@ -106,8 +129,7 @@ pub fn read(spool: SpoolId, expected_seq: u64, bytes: &[u8]) -> Found<'_> {
     let length = length as usize;
     let Some(seq) = bytes.get(8..16) else { return Found::More };
     let seq = u64::from_le_bytes(seq.try_into().unwrap_or_default());
-    // A number far off is damage; it would make us look for gigabytes in vain.
-    if seq < expected_seq || length == 0 {
+    if seq < expected_seq || seq > MAX_SEQ || length == 0 {
         return Found::Invalid;
     }
     let Some(payload) = bytes.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + length) else { return Found::More };
@@ -157,7 +179,8 @@ mod tests {
 
     #[test]
     fn headers_read_back_and_damage_is_seen() {
-        let header = SegmentHeader { spool: SPOOL, index: 3, first_seq: 99, former_newest_ms: 5 };
+        let former = Tally { records: 33, crc: 7 };
+        let header = SegmentHeader { spool: SPOOL, index: 3, first_seq: 99, former, former_newest_ms: 5 };
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Some(header));
         bytes[25] ^= 1;

@@ -1,7 +1,5 @@
 //! What the spools count.
 
-use std::sync::PoisonError;
-
 use super::chain::Chain;
 use super::spools::Inner;
 use crate::metrics::{Counter, Page};
@@ -16,7 +14,7 @@ pub struct Found {
 }
 
 pub fn write(inner: &Inner, page: &mut Page) {
-    let chains = inner.chains.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let chains = inner.chains();
     let by_topic = |number: fn(&Chain) -> u64| {
         [super::Topic::Clicks, super::Topic::Conversions].map(|topic| {
             let of_topic = chains.iter().filter(|chain| chain.topic == topic);
@@ -35,11 +33,6 @@ pub fn write(inner: &Inner, page: &mut Page) {
         by_topic(|chain| chain.numbers.bytes.value()),
     );
     count(
-        "afflux_spool_undurable_total",
-        "Answers whose record is not known to be on disk.",
-        by_topic(|chain| chain.control.undurable()),
-    );
-    count(
         "afflux_spool_sync_errors_total",
         "fdatasyncs that failed.",
         by_topic(|chain| chain.numbers.sync_errors.value()),
@@ -51,8 +44,21 @@ pub fn write(inner: &Inner, page: &mut Page) {
     );
     count(
         "afflux_spool_unprepared_total",
-        "Segments that were needed before they were ready.",
+        "Times that a segment was needed before one was ready.",
         by_topic(|chain| chain.numbers.unprepared.value()),
+    );
+    count(
+        "afflux_spool_uncopied_total",
+        "Records that memory had no room to hold a copy of.",
+        by_topic(|chain| chain.numbers.uncopied.value()),
+    );
+    undurable(
+        page,
+        [
+            ("unspooled", by_topic(|chain| chain.control.unspooled())),
+            ("late", by_topic(|chain| chain.control.late())),
+            ("lost", by_topic(|chain| chain.numbers.lost.value())),
+        ],
     );
     let syncs = chains.iter().map(|chain| &chain.numbers.syncs);
     page.histogram("afflux_spool_sync_seconds", "How long an fdatasync takes.", syncs);
@@ -71,7 +77,7 @@ pub fn write(inner: &Inner, page: &mut Page) {
     );
     page.counter(
         "afflux_spool_unreadable_total",
-        "Spools that could not be recovered.",
+        "Directories that are no spool of this place or not readable as one.",
         &[(&[], found.unreadable.value())],
     );
     page.counter(
@@ -79,4 +85,13 @@ pub fn write(inner: &Inner, page: &mut Page) {
         "Segments deleted after their time.",
         &[(&[], found.deleted.value())],
     );
+}
+
+fn undurable(page: &mut Page, kinds: [(&str, [(&str, u64); 2]); 3]) {
+    let labels: Vec<_> = kinds
+        .iter()
+        .flat_map(|(kind, values)| values.map(|(topic, value)| ([("topic", topic), ("kind", *kind)], value)))
+        .collect();
+    let samples: Vec<_> = labels.iter().map(|(label, value)| (&label[..], *value)).collect();
+    page.counter("afflux_spool_undurable_total", "Answers whose record is not known to be on disk.", &samples);
 }

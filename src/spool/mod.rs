@@ -6,9 +6,13 @@
 //! - **Readers never read beyond the synced position.**
 //! - **Unconsumed segments are never deleted.** At the bound clicks are refused room and counted, orders are refused.
 //!   A spool whose full segments are all consumed always gets its next one: what is consumed never fills a spool for good.
+//! - **A writer never waits for a disk.** Where no segment was made ahead its record is refused and counted. What it cannot
+//!   escape is the kernel: a file system that is frozen (fsfreeze) stops it at the first store into a clean page.
 //!
 //! The format is in `docs/formats.md`. All `unsafe` of the program is in `map`.
 
+mod backoff;
+mod census;
 mod chain;
 mod control;
 mod faults;
@@ -16,13 +20,22 @@ mod format;
 pub mod inspect;
 mod keeper;
 mod listing;
+mod maker;
 mod map;
 mod metrics;
+mod network;
+mod page;
 mod reader;
 mod recovery;
+mod rescue;
+mod ring;
 mod room;
+mod search;
 mod segment;
+mod shelf;
 mod spools;
+mod stock;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,8 +47,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use chain::Chain;
+pub use page::Position;
 pub use reader::{Item, Reader};
-pub use spools::{Known, Spools};
+pub use shelf::{Known, Stranger};
+pub use spools::{Spools, Unsealed};
 
 /// What a spool carries; each kind feeds one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,7 +153,7 @@ impl Writer {
         Durable { chain: self.chain.clone() }
     }
 
-    /// Counts an answer whose record the spool did not take.
+    /// Counts an answer without a record.
     pub fn count_unspooled(&self) {
         self.chain.control.add_unspooled();
     }
@@ -159,11 +174,11 @@ impl Durable {
 
     /// The same for a moment: true when `seq` is on disk now.
     pub fn is_durable(&self, seq: u64) -> bool {
-        self.chain.control.synced() > seq
+        self.chain.control.synced() > seq && self.chain.unless_lost(seq).is_ok()
     }
 
-    /// Counts an answer whose record is in the spool and not known to be on disk.
+    /// Counts an answer whose record was not known to be on disk in time.
     pub fn count_undurable(&self) {
-        self.chain.control.add_undurable();
+        self.chain.control.add_late();
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::SpoolId;
 use super::faults::Faults;
-use super::format::{self, HEADER_BYTES, RECORD_HEAD_BYTES, SegmentHeader, record_bytes};
+use super::format::{self, RECORD_HEAD_BYTES, SegmentHeader, record_bytes};
 use super::map::Map;
 
 pub const SUFFIX: &str = "seg";
@@ -21,25 +21,27 @@ pub fn file_name(number: u64) -> String {
 pub struct Segment {
     file: File,
     map: Map,
+    path: PathBuf,
     faults: Faults,
 }
 
 impl Segment {
     /// Makes a segment of `bytes`, its blocks reserved. `touched` also writes a zero into every page and syncs, so that
-    /// neither the writer nor the first sync pays for it.
+    /// neither the writer nor the first sync pays for it. After an error there is no file.
     pub fn create(directory: &Path, number: u64, bytes: u64, touched: bool, faults: &Faults) -> io::Result<Segment> {
         faults.before_create()?;
         let path = directory.join(file_name(number));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        let made = Segment::prepare(&file, bytes, touched);
+        let made = Segment::prepare(&file, bytes, touched).and_then(|map| {
+            // The name must survive a power cut before a record of it is called synced.
+            faults.before_directory_sync()?;
+            File::open(directory)?.sync_all()?;
+            Ok(map)
+        });
         match made {
-            Ok(map) => {
-                // The name must survive a power cut before a record of it is called synced.
-                File::open(directory)?.sync_all()?;
-                Ok(Segment { file, map, faults: faults.clone() })
-            }
+            Ok(map) => Ok(Segment { file, map, path, faults: faults.clone() }),
             Err(error) => {
-                // A file without its blocks is of no use; that it stays where it cannot be removed harms nobody.
+                // That it stays where it cannot be removed harms nobody: its header is empty.
                 let _ = std::fs::remove_file(&path);
                 Err(error)
             }
@@ -59,6 +61,10 @@ impl Segment {
         Ok(map)
     }
 
+    pub fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
     pub fn write_header(&self, header: &SegmentHeader) {
         self.map.copy(0, &header.encode());
     }
@@ -68,12 +74,11 @@ impl Segment {
         offset + record_bytes(payload) + 8 <= self.map.len()
     }
 
-    /// Writes a record at `offset` and returns the offset behind it. There is room, says `has_room`.
-    pub fn write(&self, offset: usize, spool: SpoolId, seq: u64, payload: &[u8]) -> usize {
+    /// Writes a record with its commit word at `offset` and returns the offset behind it. There is room, says `has_room`.
+    pub fn write(&self, offset: usize, seq: u64, commit_word: u64, payload: &[u8]) -> usize {
         self.map.copy(offset + 8, &seq.to_le_bytes());
         self.map.copy(offset + RECORD_HEAD_BYTES, payload);
-        let word = format::commit_word(spool, seq, payload);
-        self.map.word(offset).store(word.to_le(), Ordering::Release);
+        self.map.word(offset).store(commit_word.to_le(), Ordering::Release);
         offset + record_bytes(payload.len())
     }
 
@@ -82,15 +87,14 @@ impl Segment {
         self.map.word(offset).store(format::end_word(spool, seq).to_le(), Ordering::Release);
     }
 
-    /// The bytes from the first record on, up to `end`.
-    pub fn written_bytes(&self, end: usize) -> Vec<u8> {
-        let mut bytes = vec![0; end - HEADER_BYTES];
-        self.map.read(HEADER_BYTES, &mut bytes);
-        bytes
-    }
-
     pub fn sync(&self) -> io::Result<()> {
         self.faults.before_sync()?;
         self.file.sync_data()
+    }
+
+    /// Takes the name away; who has it open may still read it.
+    pub fn unlink(&self) {
+        // Where that fails it is found again as unused or replaced, and counted until then.
+        let _ = std::fs::remove_file(&self.path);
     }
 }

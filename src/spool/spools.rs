@@ -6,19 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::census::{Census, Which};
 use super::chain::{Chain, Place};
-use super::control::{self, Control, Position};
+use super::control::{self, Control, Lock};
 use super::faults::Faults;
+use super::keeper::Keeper;
 use super::metrics::Found;
-use super::recovery;
+use super::page::Birth;
+use super::shelf::{self, Known};
+use super::sync::Syncer;
 use super::watch::Watch;
-use super::{Durability, Options, Reader, SpoolId, Topic, Writer, keeper};
+use super::{Durability, Options, SpoolId, Topic, Writer, keeper, maker, network, recovery};
 use crate::clock::Clock;
 
 /// Between looks of the background sync in `disk`, where answers ask for it: what nobody waits for is not forgotten.
 const DISK_PACE: Duration = Duration::ZERO;
+
+/// A directory that is being made; it gets its name when its control file is whole.
+const UNFINISHED: &str = "new";
 
 pub struct Spools {
     inner: Arc<Inner>,
@@ -30,33 +37,22 @@ pub struct Inner {
     pub options: Options,
     pub clock: Arc<dyn Clock>,
     pub watch: Arc<Watch>,
-    pub chains: Mutex<Vec<Arc<Chain>>>,
+    chains: Mutex<Vec<Arc<Chain>>>,
     /// Next number that is not applied for good, by spool; what is below may be deleted.
     pub consumed: Mutex<HashMap<SpoolId, u64>>,
+    pub census: Census,
     pub found: Found,
     pub stopping: AtomicBool,
     pub faults: Faults,
 }
 
-/// A spool of the directory and how far it may be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    pub directory: PathBuf,
-    pub position: Position,
-}
-
-impl Known {
-    pub fn id(&self) -> SpoolId {
-        self.position.spool
-    }
-
-    pub fn topic(&self) -> Topic {
-        self.position.topic
-    }
-
-    pub fn read_from(&self, seq: u64) -> io::Result<Reader> {
-        Reader::open(&self.directory, self.id(), seq)
-    }
+/// A spool that could not be brought on disk and sealed at the end. The next start seals what it finds of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    pub spool: SpoolId,
+    pub topic: Topic,
+    /// Records that are not known to be on disk.
+    pub unsynced: u64,
 }
 
 impl Spools {
@@ -67,22 +63,26 @@ impl Spools {
 
     pub(super) fn open_with(options: Options, clock: Arc<dyn Clock>, faults: Faults) -> io::Result<Spools> {
         std::fs::create_dir_all(&options.directory)?;
-        refuse_network_file_system(&options.directory)?;
+        network::refuse(&options.directory)?;
         let inner = Arc::new(Inner {
             options,
             clock,
             watch: Arc::default(),
             chains: Mutex::default(),
             consumed: Mutex::default(),
+            census: Census::default(),
             found: Found::default(),
             stopping: AtomicBool::new(false),
             faults,
         });
+        inner.remove_unfinished()?;
         inner.recover_all()?;
-        keeper::clean_or_warn(&inner);
-        let shared = inner.clone();
-        let keeper = std::thread::Builder::new().name("spool-keeper".into()).spawn(move || keeper::run(&shared))?;
-        Ok(Spools { inner, threads: Mutex::new(vec![keeper]) })
+        // What lies there is counted before anything is made.
+        Keeper::default().clean_or_warn(&inner);
+        let (keeping, making) = (inner.clone(), inner.clone());
+        let keeper = std::thread::Builder::new().name("spool-keeper".into()).spawn(move || keeper::run(&keeping))?;
+        let maker = std::thread::Builder::new().name("spool-maker".into()).spawn(move || maker::run(&making))?;
+        Ok(Spools { inner, threads: Mutex::new(vec![keeper, maker]) })
     }
 
     #[cfg(test)]
@@ -93,54 +93,60 @@ impl Spools {
     /// Makes a new spool. `worker` only tells apart the spools of one start.
     pub fn writer(&self, topic: Topic, worker: u16) -> io::Result<Writer> {
         let inner = &self.inner;
-        let id = SpoolId(random()?);
-        let directory = inner.options.directory.join(format!("{}-{id}", topic.name()));
-        std::fs::create_dir(&directory)?;
-        let control = Control::create(&directory, id, topic, worker, inner.clock.now().0)?;
-        let segment_bytes = inner.options.segment_bytes;
-        let place = Place { id, topic, directory, segment_bytes };
-        let chain = Chain::create(place, control, inner.clock.clone(), inner.watch.clone(), inner.faults.clone())?;
-        std::fs::File::open(&inner.options.directory)?.sync_all()?;
-        let chain = Arc::new(chain);
-        let syncing = chain.clone();
+        let (id, held) = inner.make_directory(topic, worker)?;
+        let directory = inner.options.directory.join(shelf::name(topic, id));
+        let place = Place { id, topic, directory: directory.clone(), segment_bytes: inner.options.segment_bytes };
+        let chain = Chain::create(place, held, inner.clock.clone(), inner.watch.clone(), inner.faults.clone());
+        let chain = Arc::new(chain.inspect_err(|_| {
+            // Never used; what cannot be removed now is sealed with no record by the next start.
+            let _ = std::fs::remove_dir_all(&directory);
+        })?);
         let pace = match inner.options.durability {
             Durability::Disk => DISK_PACE,
             // A merchant's answer always waits for the disk.
             Durability::Process if topic == Topic::Conversions => DISK_PACE,
             Durability::Process => inner.options.sync_interval,
         };
+        let syncer = Syncer::new(chain.clone(), pace);
         let name = format!("sync-{}-{worker}", topic.name());
-        let syncer = std::thread::Builder::new().name(name).spawn(move || sync_until_closed(&syncing, pace))?;
-        chain.set_syncer(syncer.thread().clone());
-        lock(&self.threads).push(syncer);
+        let syncing = std::thread::Builder::new().name(name).spawn(move || syncer.run())?;
+        chain.set_syncer(syncing.thread().clone());
+        lock(&self.threads).push(syncing);
         lock(&inner.chains).push(chain.clone());
-        inner.watch.wake_keeper();
+        inner.watch.maker.ring();
         Ok(Writer { chain })
     }
 
-    /// Every spool of the directory, also of other processes, as far as it may be read now.
+    /// Every spool of the directory, also of other processes, as far as it may be read now. New ones of other processes
+    /// are seen within half a second. A directory that is not readable as a spool is left out, told once and counted.
     pub fn list(&self) -> io::Result<Vec<Known>> {
-        list(&self.inner.options.directory)
+        self.inner.all()
     }
 
-    /// Waits until everything that is written now is on disk, at most `at_most`. Returns the positions then, and whether
-    /// `synced` of each spool is at least what `written` was before.
+    /// The same without those that are sealed and consumed to their end.
+    pub fn list_unconsumed(&self) -> io::Result<Vec<Known>> {
+        self.inner.census.list(&self.inner, Which::Unconsumed)
+    }
+
+    /// Waits until everything that is written now is on disk, at most `at_most`. Returns the positions then, of spools that
+    /// are not consumed, and whether `synced` of each is at least what `written` was before.
     pub fn list_synced(&self, at_most: Duration) -> io::Result<(Vec<Known>, bool)> {
-        let deadline = std::time::Instant::now() + at_most;
-        let targets: Vec<(SpoolId, u64)> =
-            self.list()?.iter().map(|known| (known.id(), known.position.written)).collect();
+        let deadline = Instant::now() + at_most;
+        let targets: HashMap<SpoolId, u64> =
+            self.list_unconsumed()?.iter().map(|known| (known.id(), known.position.written)).collect();
         loop {
             let moves = self.inner.watch.moves();
-            let known = self.list()?;
-            let behind = |(id, target): &(SpoolId, u64)| {
-                known.iter().any(|known| known.id() == *id && known.position.synced < *target && is_written(known))
+            let known = self.list_unconsumed()?;
+            let behind = |known: &Known| {
+                let target = targets.get(&known.id()).copied().unwrap_or(0);
+                known.position.synced < target && is_written(known)
             };
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            let caught_up = !targets.iter().any(behind);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let caught_up = !known.iter().any(behind);
             if caught_up || left.is_zero() {
                 return Ok((known, caught_up));
             }
-            for chain in lock(&self.inner.chains).iter() {
+            for chain in self.inner.chains() {
                 chain.wake_syncer();
             }
             // Another process' sync moves nothing here: look again soon.
@@ -170,97 +176,121 @@ impl Spools {
 
     /// Why clicks cannot be answered durably now, if they cannot (contract P26).
     pub fn trouble(&self) -> Option<String> {
-        let chains = lock(&self.inner.chains);
-        chains.iter().find_map(|chain| chain.trouble().map(|why| format!("spool {}: {why}", chain.id)))
+        self.inner.chains().iter().find_map(|chain| chain.trouble().map(|why| format!("spool {}: {why}", chain.id)))
     }
 
     pub fn write_metrics(&self, page: &mut crate::metrics::Page) {
         super::metrics::write(&self.inner, page);
     }
 
-    /// The end: brings the last records on disk and seals every spool. What is appended after it is not covered.
-    pub fn close(&self) {
-        for chain in lock(&self.inner.chains).iter() {
+    /// The end: brings the last records on disk and seals every spool. What is appended after it is not covered. Returns
+    /// the spools with which that did not succeed.
+    #[must_use = "what is not sealed is told and is no clean end"]
+    pub fn close(&self) -> Vec<Unsealed> {
+        for chain in self.inner.chains() {
             chain.closing.store(true, Relaxed);
             chain.wake_syncer();
         }
-        self.inner.stopping.store(true, Relaxed);
-        self.inner.watch.wake_keeper();
+        self.inner.stop();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             // A thread that panicked has said so; nothing is lost by it that was answered.
             let _ = thread.join();
         }
+        let unsealed = |chain: &Arc<Chain>| {
+            let unsynced = chain.control.written().saturating_sub(chain.control.synced());
+            (!chain.control.is_sealed()).then_some(Unsealed { spool: chain.id, topic: chain.topic, unsynced })
+        };
+        self.inner.chains().iter().filter_map(unsealed).collect()
     }
 }
 
 impl Drop for Spools {
     fn drop(&mut self) {
-        self.inner.stopping.store(true, Relaxed);
-        self.inner.watch.wake_keeper();
+        self.inner.stop();
     }
 }
 
 impl Inner {
-    pub fn recover_all(&self) -> io::Result<usize> {
+    pub fn chains(&self) -> Vec<Arc<Chain>> {
+        lock(&self.chains).clone()
+    }
+
+    pub fn all(&self) -> io::Result<Vec<Known>> {
+        self.census.list(self, Which::All)
+    }
+
+    pub fn consumed_of(&self, spool: SpoolId) -> u64 {
+        lock(&self.consumed).get(&spool).copied().unwrap_or(0)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.watch.keeper.ring();
+        self.watch.maker.ring();
+    }
+
+    fn recover_all(&self) -> io::Result<usize> {
         let mut sealed = 0;
-        for directory in spool_directories(&self.options.directory)? {
-            match self.recover_one(&directory) {
-                Ok(true) => sealed += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    // One bad spool must not keep the others from being read, nor the doors shut.
-                    self.found.unreadable.add_shared(1);
-                    tracing::error!(directory = %directory.display(), %error, "a spool cannot be recovered");
+        for directory in self.census.unsealed(self)? {
+            match recovery::recover(&directory) {
+                Ok(None) => {}
+                Ok(Some(recovered)) => {
+                    sealed += 1;
+                    self.found.tail.add_shared(recovered.tail);
+                    self.found.recovered.add_shared(1);
+                    if let Some(why) = &recovered.rebuilt {
+                        let why = format!("{why}; it was made anew from its name and segments");
+                        self.census.tell(self, &directory, &why);
+                    }
+                    let (spool, records, tail) = (recovered.spool, recovered.records, recovered.tail);
+                    tracing::info!(%spool, records, tail, "sealed");
                 }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
+                // One bad spool must not keep the others from being read, nor the doors shut.
+                Err(error) => self.census.tell(self, &directory, &format!("it cannot be recovered: {error}")),
             }
         }
         Ok(sealed)
     }
 
-    fn recover_one(&self, directory: &Path) -> io::Result<bool> {
-        if control::read(directory).is_ok_and(|position| position.sealed.is_some()) {
-            return Ok(false);
+    /// A new directory, locked and with its control file. Others see it whole or not at all.
+    fn make_directory(&self, topic: Topic, worker: u16) -> io::Result<(SpoolId, (Control, Lock))> {
+        let root = &self.options.directory;
+        let spool = SpoolId(random()?);
+        let name = shelf::name(topic, spool);
+        let unfinished = root.join(format!(".{name}.{UNFINISHED}"));
+        std::fs::create_dir(&unfinished)?;
+        let birth = Birth { spool, topic, worker, started_ms: self.clock.now().0, boot: control::boot() };
+        let made = Lock::take(&unfinished).and_then(|lock| {
+            // Somebody who tidies up has it; that is over soon, and then so is the directory.
+            let lock = lock.ok_or(io::ErrorKind::ResourceBusy)?;
+            let control = Control::create(&unfinished, &birth)?;
+            std::fs::rename(&unfinished, root.join(&name))?;
+            std::fs::File::open(root)?.sync_all()?;
+            Ok((spool, (control, lock)))
+        });
+        made.inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&unfinished);
+        })
+    }
+
+    /// What a start that was killed while it made a spool left behind.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.options.directory)? {
+            let path = entry?.path();
+            if is_unfinished(&path) && Lock::take(&path)?.is_some() {
+                // Where it cannot be removed it is empty, and in nobody's way.
+                let _ = std::fs::remove_dir_all(&path);
+            }
         }
-        let Some(control) = Control::adopt(directory)? else { return Ok(false) };
-        let position = control.position()?;
-        if position.sealed.is_some() {
-            return Ok(false);
-        }
-        let recovered = recovery::seal(directory, &control, &position, self.clock.now().0)?;
-        self.found.tail.add_shared(recovered.tail);
-        self.found.recovered.add_shared(1);
-        tracing::info!(spool = %position.spool, records = recovered.records, tail = recovered.tail, "sealed");
-        Ok(true)
+        Ok(())
     }
 }
 
-/// Spools below a directory, in no order; the directory itself if it is one.
-pub fn spool_directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    if directory.join(control::FILE_NAME).exists() {
-        return Ok(vec![directory.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.join(control::FILE_NAME).exists() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-pub fn list(directory: &Path) -> io::Result<Vec<Known>> {
-    let mut known = Vec::new();
-    for directory in spool_directories(directory)? {
-        match control::read(&directory) {
-            Ok(position) => known.push(Known { directory, position }),
-            // Being made, or deleted between two looks.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::debug!(directory = %directory.display(), %error, "not readable as a spool"),
-        }
-    }
-    Ok(known)
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+    let name = name.and_then(|name| name.strip_suffix(UNFINISHED)?.strip_suffix('.'));
+    name.is_some_and(|name| shelf::parse_name(&PathBuf::from(name)).is_some())
 }
 
 /// A dead process' spool is not synced by anybody: it is sealed when it is recovered.
@@ -268,54 +298,10 @@ fn is_written(known: &Known) -> bool {
     known.position.sealed.is_none() && control::is_live(&known.directory)
 }
 
-fn sync_until_closed(chain: &Chain, pace: Duration) {
-    loop {
-        if chain.control.written() > chain.control.synced() {
-            let before = chain.control.synced();
-            chain.sync();
-            let failing = chain.control.synced() == before;
-            // After an error not at once again; in `process` not before the interval is over.
-            std::thread::sleep(if failing { Duration::from_millis(100) } else { pace });
-            if failing && chain.closing.load(Relaxed) {
-                return;
-            }
-        } else if chain.closing.load(Relaxed) {
-            let records = chain.control.written();
-            if let Err(error) = chain.control.seal(records, chain.clock.now().0) {
-                tracing::warn!(spool = %chain.id, %error, "could not be sealed; the next start will");
-            }
-            return;
-        } else {
-            chain.rest();
-        }
-    }
-}
-
 fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness from the system"))?;
     Ok(u64::from_le_bytes(bytes))
-}
-
-/// Mapped files on them are not what we promise (statfs(2), magic.h).
-fn refuse_network_file_system(directory: &Path) -> io::Result<()> {
-    const NETWORK: [(u64, &str); 7] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
-        (0xff53_4d42, "CIFS"),
-        (0xfe53_4d42, "SMB2"),
-        (0x5346_414f, "AFS"),
-        (0x00c3_6400, "Ceph"),
-        (0x0102_1997, "9P"),
-    ];
-    let kind = rustix::fs::statfs(directory)?.f_type as u64 & 0xffff_ffff;
-    match NETWORK.iter().find(|(magic, _)| *magic == kind) {
-        None => Ok(()),
-        Some((_, name)) => {
-            let message = format!("{}: on {name}; a spool needs a local disk", directory.display());
-            Err(io::Error::new(io::ErrorKind::Unsupported, message))
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

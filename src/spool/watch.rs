@@ -1,5 +1,5 @@
-//! What the spools of a directory tell each other: that something was synced, that a segment is wanted, how much room
-//! there is.
+//! What the spools of a directory tell each other: that something was synced, that a segment or room is wanted, how much
+//! room there is.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -12,11 +12,15 @@ pub struct Watch {
     moves: AtomicU64,
     gate: Mutex<()>,
     moved: Condvar,
-    keeper: Mutex<bool>,
-    keeper_wanted: Condvar,
-    pub room: Room,
     /// Somebody waits for `moved`: otherwise telling costs one addition.
     waiting: AtomicU64,
+    /// Asks the maker to look after segments made ahead.
+    pub maker: Bell,
+    /// Asks the keeper to look after old segments.
+    pub keeper: Bell,
+    pub room: Room,
+    /// Bytes that the file system had no room for, though the limit would allow them.
+    pub wanted: AtomicU64,
 }
 
 impl Watch {
@@ -41,18 +45,27 @@ impl Watch {
         drop(self.moved.wait_timeout_while(gate, at_most, |()| self.moves.load(SeqCst) == seen));
         self.waiting.fetch_sub(1, SeqCst);
     }
+}
 
-    /// Asks the keeper to look after the segments now.
-    pub fn wake_keeper(&self) {
-        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.keeper_wanted.notify_all();
+/// Calls one thread that has something else to do most of the time.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    pub fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_all();
     }
 
-    pub fn wait_for_keeper_call(&self, at_most: Duration) {
-        let wanted = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.keeper_wanted.wait_timeout_while(wanted, at_most, |wanted| !*wanted);
-        if let Ok((mut wanted, _)) = waited {
-            *wanted = false;
+    /// Returns when it was rung, at the latest after `at_most`. True when it was.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.heard.wait_timeout_while(rung, at_most, |rung| !*rung) {
+            Ok((mut rung, _)) => std::mem::take(&mut rung),
+            Err(_) => false,
         }
     }
 }

@@ -12,16 +12,18 @@ use crate::rig::server::{Start, TOKEN};
 use crate::rig::{Client, Server, books};
 
 /// strace as a grandchild: the program stays our child, and every thread of it is traced.
-fn strace(injection: &str) -> Vec<String> {
-    let fixed = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync", "-e"];
-    fixed.iter().map(|word| (*word).to_owned()).chain([format!("inject=fdatasync:{injection}")]).collect()
+pub fn strace(injections: &[&str]) -> Vec<String> {
+    let fixed = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"];
+    let injected = injections.iter().flat_map(|injection| ["-e".to_owned(), format!("inject={injection}")]);
+    fixed.iter().map(|word| (*word).to_owned()).chain(injected).collect()
 }
 
 fn crowd_under(injection: &str, clicks: u64, orders: u64) -> Duration {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let spool = ("spool", "segment_bytes = 1_048_576".to_owned());
-    let start = Start { wrapper: strace(injection), config: vec![spool.clone()], ..Start::default() };
+    let injection = format!("fdatasync:{injection}");
+    let start = Start { wrapper: strace(&[&injection]), config: vec![spool.clone()], ..Start::default() };
     let server = Server::start(home.path(), &start);
     let crowd = Crowd::start(&server, 0);
     let mut probe = server.edge();
@@ -120,7 +122,7 @@ fn a_full_disk_redirects_clicks_refuses_orders_and_shows_both() {
     println!("full disk: {undurable} clicks redirected and counted as undurable, orders refused with 503");
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
+pub fn metric(server: &Server, name: &str) -> u64 {
     let page = server.admin().get("/metrics", &[]).text();
     let lines = page.lines().filter(|line| line.starts_with(name));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64

@@ -11,6 +11,7 @@ mod disk_faults;
 mod kill9;
 mod mounts;
 mod power_cut;
+mod spool_faults;
 
 /// Rounds of a test: a few in the short form, `long` in the long one.
 fn rounds(short: u32, long: u32) -> u32 {

@@ -13,7 +13,8 @@ pub trait Source {
     /// a click that was answered before it (contract M50).
     fn reach(&mut self) -> io::Result<Reach>;
 
-    /// Adds the records of `spool` from number `from` on and below `until`, at most `most`, in order of their numbers.
+    /// Adds the records of `spool` from number `from` on and below `until`, at most `most`, in order of their numbers; fewer
+    /// where they are large.
     /// What is not there any more is left out: the consumer sees the gap.
     fn read(&mut self, spool: SpoolId, from: u64, until: u64, most: usize, into: &mut Records) -> io::Result<()>;
 
@@ -87,6 +88,11 @@ impl Records {
 
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Of all records together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// From the item at `start` on.

@@ -11,12 +11,12 @@ fn what_is_appended_reads_back_over_many_segments() {
     let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
     append(&mut writer, 1_000);
     drop(writer);
-    spools.close();
+    assert_eq!(spools.close(), []);
     let known = house.only();
     assert_eq!(known.position.sealed.map(|(records, _)| records), Some(1_000));
     let (whole, lines, complaints) = house.cat();
     assert!(whole, "{complaints}");
-    assert_eq!(lines, (0..1_000).map(payload).collect::<Vec<_>>());
+    assert_eq!(lines, numbered(1_000));
 }
 
 #[test]
@@ -47,23 +47,15 @@ fn an_abandoned_spool_is_sealed_at_the_next_start_and_numbers_begin_anew() {
     append(&mut writer, 300);
     let id = writer.id();
     // As a kill would leave it: not closed, the lock gone.
-    let copy = copy_of(&house);
-    let again =
-        Spools::open(Options { directory: copy.clone(), ..house.options.clone() }, house.clock.clone()).unwrap();
+    let copy = copy_of(&house.options.directory);
+    let directory = copy.path().join("spool");
+    let again = Spools::open(Options { directory, ..house.options.clone() }, house.clock.clone()).unwrap();
     let known = again.list().unwrap();
     assert_eq!((known[0].id(), known[0].position.sealed.map(|(records, _)| records)), (id, Some(300)));
     let mut new = again.writer(Topic::Clicks, 0).unwrap();
     assert_ne!(new.id(), id);
     append(&mut new, 1);
     drop(writer);
-}
-
-/// The directory as it lies on disk now, without the locks of this process.
-pub fn copy_of(house: &House) -> std::path::PathBuf {
-    let copy = house.home.path().join(format!("copy-{}", std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()));
-    let status = std::process::Command::new("cp").arg("-a").arg(&house.options.directory).arg(&copy).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]
@@ -101,13 +93,13 @@ fn p18_consumed_segments_go_when_they_are_old_and_never_before() {
     assert!((1..=500).contains(&left), "records below {left} are gone");
     drop(writer);
     spools.consumed(id, 1_200);
-    spools.close();
+    assert_eq!(spools.close(), []);
     drop(spools);
     house.clock.advance(7_200_000);
     let again = house.open();
     again.consumed(id, 1_200);
     super::super::keeper::run_once(&again);
-    assert!(spools::list(&house.options.directory).unwrap().is_empty());
+    assert!(shelf::list(&house.options.directory).unwrap().is_empty());
 }
 
 proptest! {
@@ -119,10 +111,10 @@ proptest! {
         let mut writer = spools.writer(Topic::Conversions, 0).unwrap();
         let records: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(n, size)| vec![b'a' + (n % 26) as u8; *size]).collect();
         for record in &records {
-            writer.append(record).unwrap();
+            append_one(&mut writer, record);
         }
         drop(writer);
-        spools.close();
+        assert_eq!(spools.close(), []);
         let mut reader = house.only().read_from(0).unwrap();
         for (seq, record) in records.iter().enumerate() {
             prop_assert_eq!(reader.next(u64::MAX).unwrap(), Some(Item::Record { seq: seq as u64, payload: record }));

@@ -3,9 +3,13 @@
 mod damage;
 mod disk;
 mod life;
+mod model;
+mod rescue;
+mod room;
+mod strangers;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::faults::Faults;
 use super::*;
@@ -13,7 +17,7 @@ use crate::clock::ManualClock;
 use crate::time::TimeMs;
 
 pub struct House {
-    pub home: tempfile::TempDir,
+    _home: tempfile::TempDir,
     pub clock: Arc<ManualClock>,
     pub faults: Faults,
     pub options: Options,
@@ -29,7 +33,7 @@ pub fn house(durability: Durability) -> House {
         max_bytes: Some(1 << 30),
         keep: Duration::from_secs(3_600),
     };
-    House { home, clock: Arc::new(ManualClock::at(TimeMs(1_000))), faults: Faults::default(), options }
+    House { _home: home, clock: Arc::new(ManualClock::at(TimeMs(1_000))), faults: Faults::default(), options }
 }
 
 impl House {
@@ -38,17 +42,34 @@ impl House {
     }
 
     pub fn only(&self) -> Known {
-        let mut known = spools::list(&self.options.directory).unwrap();
+        let mut known = shelf::list(&self.options.directory).unwrap();
         assert_eq!(known.len(), 1, "{known:?}");
         known.remove(0)
     }
 
     pub fn cat(&self) -> (bool, Vec<String>, String) {
-        let (mut out, mut complaints) = (Vec::new(), Vec::new());
-        let whole = inspect::cat(std::slice::from_ref(&self.options.directory), &mut out, &mut complaints).unwrap();
-        let lines = String::from_utf8_lossy(&out).lines().map(str::to_owned).collect();
-        (whole, lines, String::from_utf8(complaints).unwrap())
+        cat(&self.options.directory)
     }
+}
+
+pub fn cat(directory: &std::path::Path) -> (bool, Vec<String>, String) {
+    let (mut out, mut complaints) = (Vec::new(), Vec::new());
+    let place = inspect::Place::Configured(directory.to_owned());
+    let whole = inspect::cat(&[place], &mut out, &mut complaints).unwrap();
+    let lines = String::from_utf8_lossy(&out).lines().map(str::to_owned).collect();
+    (whole, lines, String::from_utf8(complaints).unwrap())
+}
+
+/// The directory as it lies on disk now, without the locks of this process.
+pub fn copy_of(directory: &std::path::Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("cp").arg("-a").arg(directory).arg(copy.path().join("spool")).status();
+    assert!(status.unwrap().success());
+    copy
+}
+
+pub fn numbered(count: u64) -> Vec<String> {
+    (0..count).map(payload).collect()
 }
 
 pub fn payload(seq: u64) -> String {
@@ -58,14 +79,28 @@ pub fn payload(seq: u64) -> String {
 pub fn append(writer: &mut Writer, count: u64) {
     for _ in 0..count {
         let seq = writer.next_seq();
-        assert_eq!(writer.append(payload(seq).as_bytes()), Ok(seq));
+        append_one(writer, payload(seq).as_bytes());
     }
 }
 
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+/// Waits for a segment where none is ready yet: a test is faster than any crowd of visitors.
+pub fn append_one(writer: &mut Writer, record: &[u8]) {
+    let (seq, deadline) = (writer.next_seq(), Instant::now() + Duration::from_secs(10));
+    loop {
+        match writer.append(record) {
+            Ok(taken) => return assert_eq!(taken, seq),
+            Err(NotSpooled::Full | NotSpooled::Failing) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{seq}: {error}"),
+        }
+    }
+}
+
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
