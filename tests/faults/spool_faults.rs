@@ -39,11 +39,17 @@ fn c1_fdatasyncs_that_fail_again_and_again_lose_nothing() {
         ledger.add(crowd.go_home());
         let (rescued, refused) = (metric(&server, "afflux_spool_rescued_total"), undurable(&server, "unspooled"));
         assert!(rescued > 0, "nothing had to be rescued");
-        assert_eq!((refused, undurable(&server, "lost")), (0, 0));
+        assert_eq!(undurable(&server, "lost"), 0);
         drop(server);
         let server = Server::start(home.path(), &start(Vec::new(), &durability));
-        assert_nothing_is_missing(&server, &ledger);
-        println!("EIO now and then, {durability}: {} clicks, {rescued} written again, 0 lost", ledger.clicks.len());
+        // Where a rescue takes the segment made ahead, a fast crowd may find none: such an answer is counted, none else
+        // is missing, and none is there twice.
+        let events = books::spooled(&server);
+        let missing = books::missing_or_doubled(&ledger.clicks, &events).len() as u64;
+        assert!(missing <= refused, "{missing} missing, {refused} counted");
+        assert!(books::click_ids(&events).values().all(|count| *count == 1));
+        books::assert_books_close(&server);
+        println!("EIO now and then, {durability}: {rescued} written again, {missing} missing of {refused} counted");
     }
 }
 
@@ -100,10 +106,10 @@ fn h2_a_disk_that_fails_for_good_is_not_filled() {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mount = Mount::tmpfs(home.path(), 400);
-    let spool = format!("max_bytes = 50_331_648\ndirectory = {:?}", mount.path.join("spool"));
+    let directory = mount.path.join("spool").to_string_lossy().into_owned();
+    let environment = vec![("AFFLUX__SPOOL__DIRECTORY".into(), directory)];
     let injected = strace(&["fdatasync:error=EIO:when=30+"]);
-    let config = vec![("spool", format!("segment_bytes = 1_048_576\n{spool}"))];
-    let server = Server::start(home.path(), &Start { wrapper: injected, config, ..Start::default() });
+    let server = Server::start(home.path(), &Start { environment, ..start(injected, "max_bytes = 50_331_648") });
     let crowd = Crowd::with(&server, 0, 32, 0);
     let (until, mut most) = (Instant::now() + Duration::from_secs(8), 0);
     while Instant::now() < until {
@@ -174,7 +180,7 @@ fn h9_hundreds_of_old_spools_need_no_file_and_no_core_each() {
     let server = Server::start(home.path(), &Start { wrapper: limit, ..Start::default() });
     let deadline = Instant::now() + Duration::from_secs(20);
     let applied = || String::from_utf8(server.run(&["reconcile"]).stdout).unwrap();
-    while !applied().contains(&format!("{count} applied + 0 lag")) {
+    while !applied().contains(&format!("{count} consumed + 0 lag")) {
         assert!(Instant::now() < deadline, "{}\n{}", applied(), server.log());
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -193,9 +199,14 @@ fn m6_a_stop_while_the_disk_fails_says_so() {
     let spool = "durability = \"process\"";
     let server = Server::start(home.path(), &start(strace(&["fdatasync:error=EIO:when=60+"]), spool));
     let crowd = Crowd::with(&server, 0, 16, 0);
-    crowd.wait_for(2_000, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.admin().get("/readyz", &[]).status != 503 {
+        assert!(Instant::now() < deadline, "the disk never failed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut ledger = Ledger::default();
     ledger.add(crowd.go_home());
+    assert_eq!(undurable(&server, "unspooled"), 0);
     assert_eq!(server.stop().code(), Some(74));
     let server = Server::start(home.path(), &start(Vec::new(), spool));
     assert_nothing_is_missing(&server, &ledger);
