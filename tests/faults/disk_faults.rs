@@ -72,11 +72,7 @@ fn a_full_disk_redirects_clicks_refuses_orders_and_shows_both() {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mount = Mount::tmpfs(home.path(), 24);
-    // The spool alone lies on the small disk.
-    let environment = vec![
-        ("AFFLUX__SPOOL__DIRECTORY".into(), mount.path.join("spool").to_string_lossy().into_owned()),
-        ("AFFLUX__SPOOL__SEGMENT_BYTES".into(), "1048576".into()),
-    ];
+    let environment = mount.spool_environment();
     let start = Start { environment, ..Start::default() };
     // Nobody consumes: what is consumed would be deleted to make room.
     std::fs::create_dir_all(home.path().join("data")).unwrap();

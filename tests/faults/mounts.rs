@@ -34,6 +34,14 @@ impl Mount {
         mount
     }
 
+    /// Puts the spool alone on this file system, in segments that it has room for.
+    pub fn spool_environment(&self) -> Vec<(String, String)> {
+        vec![
+            ("AFFLUX__SPOOL__DIRECTORY".into(), text(&self.path.join("spool"))),
+            ("AFFLUX__SPOOL__SEGMENT_BYTES".into(), "1048576".into()),
+        ]
+    }
+
     /// The power goes: nothing that is still in memory reaches the device any more.
     pub fn cut_power(&self) {
         let root = File::open(&self.path).expect("the mounted root");
