@@ -28,6 +28,9 @@ use crate::metrics::{Counter, Histogram};
 /// A disk that needs longer for one fdatasync than this hangs: nothing is answered durably meanwhile.
 const HANGS: Duration = Duration::from_secs(2);
 
+/// How long a writer waits for a segment that is not ready: as long as an answer waits for its fdatasync by default.
+const MADE_WITHIN: Duration = Duration::from_millis(50);
+
 pub struct Chain {
     pub id: SpoolId,
     pub topic: Topic,
@@ -164,7 +167,12 @@ impl Chain {
             return Err(NotSpooled::TooLarge(record.len()));
         }
         let mut active = self.active();
-        if !active.open.segment.has_room(active.open.offset, record.len()) {
+        if !active.open.has_room(record) && self.stock.len() == 0 {
+            drop(active);
+            self.wait_for_segment();
+            active = self.active();
+        }
+        if !active.open.has_room(record) {
             self.roll(&mut active)?;
         }
         let seq = active.next_seq;
@@ -205,6 +213,15 @@ impl Chain {
             std::thread::park_timeout(Duration::from_millis(250));
         }
         self.idle.store(false, Ordering::Relaxed);
+    }
+
+    /// A crowd may be faster than the maker for a moment, and that is no full disk. Once a segment did not come in time
+    /// nobody waits until one is there: a disk that hangs costs a writer one such wait.
+    fn wait_for_segment(&self) {
+        if !self.full.load(Ordering::Relaxed) {
+            self.watch.maker.ring();
+            self.stock.wait(MADE_WITHIN);
+        }
     }
 
     /// Goes on in a segment made ahead. Making one here would be a wait for the disk.
@@ -416,6 +433,10 @@ impl Open {
     /// The number that the next record here would have.
     pub fn next_seq(&self) -> u64 {
         self.header.first_seq + self.tally.records
+    }
+
+    pub fn has_room(&self, record: &[u8]) -> bool {
+        self.segment.has_room(self.offset, record.len())
     }
 
     /// There is room, says `has_room`.

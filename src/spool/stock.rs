@@ -1,12 +1,15 @@
-//! Segments made ahead of need, of one spool: the maker adds, the writer takes, nobody waits for a disk in between.
+//! Segments made ahead of need, of one spool: the maker adds, the writer takes, and waits for a disk in between only for as
+//! long as it says.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::segment::Segment;
 
 #[derive(Default)]
 pub struct Stock {
     shelf: Mutex<Shelf>,
+    added: Condvar,
 }
 
 #[derive(Default)]
@@ -32,7 +35,15 @@ impl Stock {
             return Some(segment);
         }
         shelf.ready.push(segment);
+        self.added.notify_one();
         None
+    }
+
+    /// Returns when there is one, at the latest after `at_most`.
+    pub fn wait(&self, at_most: Duration) {
+        let none = |shelf: &mut Shelf| shelf.ready.is_empty() && !shelf.closed;
+        // Whether there is one is seen by who takes it.
+        let _ = self.added.wait_timeout_while(self.shelf(), at_most, none);
     }
 
     /// All but one, for others who have none.
