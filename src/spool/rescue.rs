@@ -158,16 +158,14 @@ impl Copying<'_> {
 
     /// Gives each new segment its place behind what stays, and the seal of the one before it.
     fn place(&mut self, active: &Active, synced: Tally) {
-        let mut index = active.open.header.index + 1;
         // Replaced from its start on, a segment hands on what it says of the one before it.
         let mut all = active.older.iter().chain([&active.open]);
         let replaced = all.find(|open| open.header.first_seq == self.from);
         let mut former = replaced.map_or(synced, |open| open.header.former);
-        for open in &mut self.made {
+        for (index, open) in (active.open.header.index + 1..).zip(&mut self.made) {
             open.header.index = index;
             open.header.former = former;
             former = open.tally;
-            index += 1;
         }
     }
 

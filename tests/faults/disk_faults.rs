@@ -18,10 +18,10 @@ pub fn strace(injections: &[&str]) -> Vec<String> {
     fixed.iter().map(|word| (*word).to_owned()).chain(injected).collect()
 }
 
-fn crowd_under(injection: &str, clicks: u64, orders: u64) -> Duration {
+fn crowd_under(injection: &str, segment_bytes: u64, clicks: u64, orders: u64) -> Duration {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
-    let spool = ("spool", "segment_bytes = 1_048_576".to_owned());
+    let spool = ("spool", format!("segment_bytes = {segment_bytes}"));
     let injection = format!("fdatasync:{injection}");
     let start = Start { wrapper: strace(&[&injection]), config: vec![spool.clone()], ..Start::default() };
     let server = Server::start(home.path(), &start);
@@ -46,21 +46,22 @@ fn crowd_under(injection: &str, clicks: u64, orders: u64) -> Duration {
 
 #[test]
 fn a_slow_fdatasync_delays_and_loses_nothing() {
-    let slowest = crowd_under("delay_enter=50000", 100, 5);
+    let slowest = crowd_under("delay_enter=50000", 1 << 20, 100, 5);
     println!("fdatasync of 50 ms: slowest redirect {slowest:?}");
 }
 
 #[test]
 fn a_fdatasync_that_fails_once_loses_nothing() {
     // Once for each thread that syncs: every spool, the store and the order index meet it.
-    let slowest = crowd_under("error=EIO:when=40", 500, 20);
+    let slowest = crowd_under("error=EIO:when=40", 1 << 20, 500, 20);
     println!("fdatasync failing once in every thread: slowest redirect {slowest:?}");
 }
 
 #[test]
 fn a_hanging_fdatasync_holds_up_no_redirect() {
-    // Three seconds, once in every thread that syncs; an answer waits for at most disk_wait_max_ms (50).
-    let slowest = crowd_under("delay_enter=3000000:when=40", 500, 5);
+    // Three seconds, once in every thread that syncs; an answer waits for at most disk_wait_max_ms (50). In segments as
+    // large as these there is room for what comes meanwhile.
+    let slowest = crowd_under("delay_enter=3000000:when=40", 16 << 20, 500, 5);
     println!("fdatasync hanging for 3 s: slowest redirect {slowest:?}");
     assert!(slowest < Duration::from_millis(1_500), "a redirect took {slowest:?}");
 }
@@ -77,6 +78,10 @@ fn a_full_disk_redirects_clicks_refuses_orders_and_shows_both() {
         ("AFFLUX__SPOOL__SEGMENT_BYTES".into(), "1048576".into()),
     ];
     let start = Start { environment, ..Start::default() };
+    // Nobody consumes: what is consumed would be deleted to make room.
+    std::fs::create_dir_all(home.path().join("data")).unwrap();
+    let lock = std::fs::File::create(home.path().join("data/afflux.sqlite.lock")).unwrap();
+    lock.lock().unwrap();
     let server = Server::start(home.path(), &start);
     let (mut edge, mut api) = (server.edge(), server.api());
     let click_id = edge.get("/phone", &[]).click_id();

@@ -100,10 +100,10 @@ fn h2_a_disk_that_fails_for_good_is_not_filled() {
     let _alone = alone();
     let home = tempfile::tempdir().unwrap();
     let mount = Mount::tmpfs(home.path(), 400);
-    let spool = format!("max_bytes = 50_331_648\ndirectory = {:?}", mount.path.join("spool"));
+    let directory = mount.path.join("spool").to_string_lossy().into_owned();
+    let environment = vec![("AFFLUX__SPOOL__DIRECTORY".into(), directory)];
     let injected = strace(&["fdatasync:error=EIO:when=30+"]);
-    let config = vec![("spool", format!("segment_bytes = 1_048_576\n{spool}"))];
-    let server = Server::start(home.path(), &Start { wrapper: injected, config, ..Start::default() });
+    let server = Server::start(home.path(), &Start { environment, ..start(injected, "max_bytes = 50_331_648") });
     let crowd = Crowd::with(&server, 0, 32, 0);
     let (until, mut most) = (Instant::now() + Duration::from_secs(8), 0);
     while Instant::now() < until {
@@ -193,9 +193,14 @@ fn m6_a_stop_while_the_disk_fails_says_so() {
     let spool = "durability = \"process\"";
     let server = Server::start(home.path(), &start(strace(&["fdatasync:error=EIO:when=60+"]), spool));
     let crowd = Crowd::with(&server, 0, 16, 0);
-    crowd.wait_for(2_000, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.admin().get("/readyz", &[]).status != 503 {
+        assert!(Instant::now() < deadline, "the disk never failed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut ledger = Ledger::default();
     ledger.add(crowd.go_home());
+    assert_eq!(undurable(&server, "unspooled"), 0);
     assert_eq!(server.stop().code(), Some(74));
     let server = Server::start(home.path(), &start(Vec::new(), spool));
     assert_nothing_is_missing(&server, &ledger);
