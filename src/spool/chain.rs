@@ -176,11 +176,13 @@ impl Chain {
             self.roll(&mut active)?;
         }
         let seq = active.next_seq;
-        active.open.write(self.id, seq, record);
-        active.next_seq = seq + 1;
+        // Both copies first: while the checksum is computed they find their way out of the core.
+        active.open.segment.write(active.open.offset, seq, record);
         if !active.ring.push(seq, record) {
             self.numbers.uncopied.add(1);
         }
+        active.open.commit(self.id, seq, record);
+        active.next_seq = seq + 1;
         self.control.set_written(seq + 1);
         self.numbers.records.add(1);
         self.numbers.bytes.add(record_bytes(record.len()) as u64);
@@ -441,8 +443,15 @@ impl Open {
 
     /// There is room, says `has_room`.
     pub fn write(&mut self, spool: SpoolId, seq: u64, record: &[u8]) {
+        self.segment.write(self.offset, seq, record);
+        self.commit(spool, seq, record);
+    }
+
+    /// What was written at the end is a record from now on.
+    fn commit(&mut self, spool: SpoolId, seq: u64, record: &[u8]) {
         let commit_word = format::commit_word(spool, seq, record);
-        self.offset = self.segment.write(self.offset, seq, commit_word, record);
+        self.segment.commit(self.offset, commit_word);
+        self.offset += record_bytes(record.len());
         self.tally.add(commit_word);
     }
 }

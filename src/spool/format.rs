@@ -30,17 +30,21 @@ pub struct SegmentHeader {
     pub former_newest_ms: i64,
 }
 
-/// The seal of a segment: how many records it has, and a checksum over their commit words, which hold theirs.
+/// The seal of a segment: how many records it has, and a checksum over their commit words, which hold those of the
+/// records. Each appended click pays for it, so it is a multiplication and not a CRC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub records: u64,
-    pub crc: u32,
+    pub sum: u64,
 }
 
 impl Tally {
+    /// Odd, so that no bit is lost; 2^64 divided by the golden ratio.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
     pub fn add(&mut self, commit_word: u64) {
         self.records += 1;
-        self.crc = crc32c::crc32c_append(self.crc, &commit_word.to_le_bytes());
+        self.sum = (self.sum.rotate_left(23) ^ commit_word).wrapping_mul(Self::FACTOR);
     }
 }
 
@@ -56,7 +60,7 @@ impl SegmentHeader {
         bytes[24..32].copy_from_slice(&self.first_seq.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.former_newest_ms.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.former.records.to_le_bytes());
-        bytes[48..52].copy_from_slice(&self.former.crc.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.former.sum.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..Self::CHECKED]);
         bytes[56..60].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -66,14 +70,14 @@ impl SegmentHeader {
     pub fn decode(bytes: &[u8]) -> Option<SegmentHeader> {
         let bytes = bytes.get(..Self::BYTES)?;
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
-        let whole = bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..Self::CHECKED]) == half(56);
+        let crc = u32::from_le_bytes(bytes[56..60].try_into().unwrap_or_default());
+        let whole = bytes[..8] == MAGIC && crc32c::crc32c(&bytes[..Self::CHECKED]) == crc;
         whole.then(|| SegmentHeader {
             spool: SpoolId(word(8)),
             index: word(16),
             first_seq: word(24),
             former_newest_ms: word(32) as i64,
-            former: Tally { records: word(40), crc: half(48) },
+            former: Tally { records: word(40), sum: word(48) },
         })
     }
 }
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn headers_read_back_and_damage_is_seen() {
-        let former = Tally { records: 33, crc: 7 };
+        let former = Tally { records: 33, sum: u64::MAX - 7 };
         let header = SegmentHeader { spool: SPOOL, index: 3, first_seq: 99, former, former_newest_ms: 5 };
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Some(header));

@@ -299,7 +299,7 @@ impl Reader {
             next.filter(|next| *next > 0 && segments[next - 1].path == open.path).map(|next| &segments[next]);
         if let (Some(next), Some(tally)) = (successor, open.tally)
             && next.former.records == tally.records
-            && next.former.crc != tally.crc
+            && next.former.sum != tally.sum
         {
             self.scratches.push(format!("{}: its records are not those it was sealed with", open.path.display()));
         }

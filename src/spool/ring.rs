@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Small enough to stay in a core's cache while the disk keeps up.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Small, so that while the disk keeps up a core's cache holds all that is in use.
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// Copies of one spool: seconds of a hanging disk under full load.
 pub const MAX_BYTES: usize = 32 << 20;
 
 /// Empty chunks kept at hand, so that the writer seldom asks for memory.
-const MAX_KEPT: usize = 8;
+const MAX_KEPT: usize = 16;
 
 const LENGTH_BYTES: usize = 4;
 

@@ -74,12 +74,14 @@ impl Segment {
         offset + record_bytes(payload) + 8 <= self.map.len()
     }
 
-    /// Writes a record with its commit word at `offset` and returns the offset behind it. There is room, says `has_room`.
-    pub fn write(&self, offset: usize, seq: u64, commit_word: u64, payload: &[u8]) -> usize {
+    /// Writes a record at `offset`; it is there when it is committed. There is room, says `has_room`.
+    pub fn write(&self, offset: usize, seq: u64, payload: &[u8]) {
         self.map.copy(offset + 8, &seq.to_le_bytes());
         self.map.copy(offset + RECORD_HEAD_BYTES, payload);
+    }
+
+    pub fn commit(&self, offset: usize, commit_word: u64) {
         self.map.word(offset).store(commit_word.to_le(), Ordering::Release);
-        offset + record_bytes(payload.len())
     }
 
     /// No more records here: the next has number `seq` and stands in the next segment.
