@@ -210,7 +210,10 @@ impl<'r> What<'r> {
             What::Event(Event::Click(click)) => Some(click.clicked_at_ms),
             What::Event(Event::Conversion(report)) => Some(report.received_at_ms),
             What::Event(Event::Refund(refund)) => Some(refund.received_at_ms),
-            What::Event(Event::Other(_)) | What::Poison { .. } | What::Lost { .. } => None,
+            What::Event(Event::Parked(parked)) => Some(parked.parked_at_ms),
+            What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_))
+            | What::Poison { .. }
+            | What::Lost { .. } => None,
         }
     }
 }

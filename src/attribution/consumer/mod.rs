@@ -295,7 +295,11 @@ fn apply<'c>(
             judge.metrics.refunds.add(1);
             attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, place))
         }
-        (What::Event(Event::Other(_)), _) => Ok(()),
+        (What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_)), _) => Ok(()),
+        (What::Event(Event::Parked(parked)), _) => {
+            judge.metrics.quarantined_records.add(1);
+            batch.quarantine(Quarantine { spool: step.spool, first: parked.seq, last: parked.seq })
+        }
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
         // Reading it again gives the same bytes, so one try is as good as five.
         (What::Poison { why }, _) => bury(judge, batch, step, why),
