@@ -35,6 +35,7 @@ pub mod intake;
 
 // what the doors need
 pub mod catalog;
+pub mod kafka;
 pub mod spool;
 
 // from a click to money
