@@ -91,10 +91,11 @@ impl Session {
         let statement = self.statement(sql)?;
         let mut client = self.client()?;
         let mut rows = client.query_raw(&statement, params)?;
-        let first = rows.next()?.map(|row| read(&Row::Postgres(&row))).transpose()?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let first = read(&Row::Postgres(&row))?;
         // To the end: an error behind the first row is an error too.
         while rows.next()?.is_some() {}
-        Ok(first)
+        Ok(Some(first))
     }
 
     /// PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK and no error; the statement before it fails.

@@ -103,7 +103,8 @@ impl View<'_> {
     /// Source and sub1 of all rows of a publisher's hour.
     pub fn labels(&self, scope: Scope) -> Result<Vec<SourceAndSub>, StoreError> {
         let sql = "SELECT DISTINCT source, sub1 FROM click_rollups
-             WHERE quarter_ms IN (?1, ?1 + 900000, ?1 + 1800000, ?1 + 2700000) AND publisher_id = ?2";
+             WHERE quarter_ms IN (CAST(?1 AS BIGINT), CAST(?1 AS BIGINT) + 900000, CAST(?1 AS BIGINT) + 1800000,
+                 CAST(?1 AS BIGINT) + 2700000) AND publisher_id = ?2";
         self.connection.rows(sql, params![scope.hour.0, scope.publisher_id.0], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 

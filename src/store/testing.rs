@@ -51,6 +51,14 @@ fn server() -> String {
 }
 
 impl Home {
+    /// Of a database.
+    pub fn schema(&self) -> &str {
+        match &self.kept {
+            Kept::Schema(schema) => schema,
+            Kept::Directory { .. } => panic!("a file has no schema"),
+        }
+    }
+
     /// The tables as somebody else sees them, to break what the store holds.
     pub fn run(&self, sql: &str) {
         match (&self.place, &self.kept) {
