@@ -32,9 +32,10 @@ pub struct Session {
 
 impl Session {
     pub fn connect(config: &::postgres::Config) -> Result<Session, ::postgres::Error> {
+        let name = config.get_application_name().unwrap_or("afflux").to_owned();
         let mut client = config
             .clone()
-            .application_name("afflux")
+            .application_name(&name)
             .connect_timeout(CONNECT_TIMEOUT)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)

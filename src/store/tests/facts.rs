@@ -77,9 +77,18 @@ fn refunds_are_kept_once_and_wait_for_their_order() {
         let add = |refund: &Refund| batch.add_refund(refund, true).unwrap();
         assert_eq!(add(&refund("R-1", "A-1", json!({}))), RefundInsert::New);
         assert_eq!(add(&refund("R-1", "A-1", json!({}))), RefundInsert::Exact);
-        assert_eq!(add(&refund("R-1", "A-1", json!({"reason": "fraud"}))), RefundInsert::Conflict);
+        assert_eq!(
+            add(&refund("R-1", "A-1", json!({"reason": "fraud", "content_hash": "00000000000000cc"}))),
+            RefundInsert::Conflict
+        );
         assert_eq!(add(&refund("R-2", "A-1", json!({}))), RefundInsert::New);
-        batch.add_refund_conflict(SpoolId(1), 2, &refund("R-1", "A-1", json!({"reason": "fraud"}))).unwrap();
+        batch
+            .add_refund_conflict(
+                SpoolId(1),
+                2,
+                &refund("R-1", "A-1", json!({"reason": "fraud", "content_hash": "00000000000000cc"})),
+            )
+            .unwrap();
         batch.add_conversion_conflict(SpoolId(1), 3, &report("A-1")).unwrap();
         batch.commit().unwrap();
         let view = store.view();
