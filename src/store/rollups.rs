@@ -31,14 +31,12 @@ impl Batch<'_> {
         lane: i32,
     ) -> Result<(), StoreError> {
         match self.connection {
-            Connection::Sqlite(_) => self.connection.execute_each(
-                "INSERT INTO click_rollups
-                     (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane,
-                      clicks, billable, rejected)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT DO UPDATE SET clicks = clicks + excluded.clicks, billable = billable + excluded.billable,
-                     rejected = rejected + excluded.rejected",
+            Connection::Sqlite(_) => self.connection.insert(
+                "click_rollups (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane,
+                     clicks, billable, rejected)",
                 rows.map(|(key, counts)| values(key, counts, lane)),
+                "ON CONFLICT DO UPDATE SET clicks = clicks + excluded.clicks, billable = billable + excluded.billable,
+                     rejected = rejected + excluded.rejected",
             ),
             Connection::Postgres(_) => {
                 let rows: Vec<(&ClickKey, Counts)> = rows.collect();
