@@ -269,3 +269,37 @@ fn conversions_wait_the_oldest_first() {
         assert_eq!(store.view().waiting_count().unwrap(), 2);
     }
 }
+
+#[test]
+fn decisions_read_back_byte_for_byte() {
+    use crate::attribution::consumer::tests::world::{T0, World, click};
+    use crate::time::HOUR_MS;
+
+    let mut world = World::new();
+    world.append(1, crate::spool::Topic::Clicks, &world.click(&click(T0, 1, 2)));
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(2, crate::spool::Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, visitor));
+    world.append(2, crate::spool::Topic::Conversions, &world.refund("R-1", "A-1", T0, json!({"amount": 9})));
+    world.round();
+    let id = world.conversion_id(1, "A-1", "sale");
+    let made = world.look(|view| view.decisions(view.conversion(&id)?.unwrap().id));
+    assert_eq!(made.len(), 2);
+    for home in testing::homes() {
+        let mut store = Store::open(&home.place).unwrap();
+        let id = sell(&mut store, "A-1");
+        assert!(store.view().latest_decision(id).unwrap().is_none());
+        let batch = store.begin().unwrap();
+        for row in &made {
+            batch.add_decision(id, row.revision, &row.facts, &row.decision, TimeMs(90)).unwrap();
+        }
+        batch.commit().unwrap();
+        assert_eq!(store.view().decisions(id).unwrap(), made);
+        assert_eq!(store.view().latest_decision(id).unwrap().as_ref(), made.last());
+        let row = store.view().conversion_row(id).unwrap().unwrap();
+        assert_eq!((row.revision, row.booked), (2, TimeMs(90)));
+        let batch = store.begin().unwrap();
+        batch.reword_decision(id, 2, &made[0].facts, &made[0].decision).unwrap();
+        batch.commit().unwrap();
+        assert_eq!(store.view().latest_decision(id).unwrap().unwrap().text, made[0].text);
+    }
+}
