@@ -129,7 +129,13 @@ fn entries_are_appended_and_never_edited() {
         batch.commit().unwrap();
         let books = |until: i64| {
             let mut lines: Vec<BookLine> = Vec::new();
-            store.view().books(TimeMs(until), |line| Ok::<(), StoreError>(lines.push(line))).unwrap();
+            store
+                .view()
+                .books(TimeMs(until), |line| {
+                    lines.push(line);
+                    Ok::<(), StoreError>(())
+                })
+                .unwrap();
             lines.into_iter().map(|line| (line.order_id, line.conversion_id, line.amount)).collect::<Vec<_>>()
         };
         let line = |order: &str, amount| (order.to_owned(), format!("id-{order}"), amount);
@@ -150,7 +156,7 @@ fn an_unbalanced_book_and_a_stray_entry_are_found() {
         let id = sell(&mut store, "A-1");
         let batch = store.begin().unwrap();
         let account = Account::MerchantReceivable(MerchantId(1));
-        batch.add_entries(id, &[entry("A-1", 0, account.clone(), 60, 80)]).unwrap();
+        batch.add_entries(id, &[entry("A-1", 0, account, 60, 80)]).unwrap();
         batch.add_entries(RowId(id.0 + 7), &[entry("A-7", 0, account, 1, 80)]).unwrap();
         batch.commit().unwrap();
         assert_eq!(store.view().imbalance().unwrap(), [("IRR".to_owned(), 61)]);
@@ -184,7 +190,10 @@ fn shares_take_the_place_of_those_before() {
         assert_eq!(store.view().shares(RowId(1)).unwrap(), [share(1, 50, Some(2)), share(1, 50, Some(9))]);
         let between = |from, to| {
             let mut rows = Vec::new();
-            let show = |row: ShareRow| Ok::<(), StoreError>(rows.push(row.conversion.0));
+            let show = |row: ShareRow| {
+                rows.push(row.conversion.0);
+                Ok::<(), StoreError>(())
+            };
             store.view().shares_between(TimeMs(from), TimeMs(to), show).unwrap();
             rows
         };
