@@ -1,5 +1,7 @@
 //! Kafka: which cluster, and the names of its topics. One module below produces, one consumes; nobody else knows the client.
 
+pub mod consumer;
+
 use rdkafka::ClientConfig;
 
 use crate::spool::Topic;
