@@ -259,7 +259,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, testing};
 
     fn spooled(spool: u64, records: u64) -> Spooled {
         let (spool, topic) = (SpoolId(spool), Topic::Clicks);
@@ -273,17 +273,19 @@ mod tests {
     }
 
     fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, String) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let mut store = Store::open(&path).unwrap();
-        let batch = store.begin().unwrap();
-        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
-        batch.commit().unwrap();
-        let mut out = Vec::new();
-        let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
-        let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), &disk, &mut out).unwrap();
-        (verdict, String::from_utf8(out).unwrap())
+        let [file, database] = testing::homes().map(|home| {
+            let mut store = Store::open(&home.place).unwrap();
+            let batch = store.begin().unwrap();
+            marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+            lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+            batch.commit().unwrap();
+            let mut out = Vec::new();
+            let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
+            let verdict = reconcile(Some(&mut Reader::open(&home.place).unwrap()), &disk, &mut out).unwrap();
+            (verdict, String::from_utf8(out).unwrap())
+        });
+        assert_eq!(file, database);
+        file
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::printing::{complain, printed};
-use super::{Exit, Failure, configured};
+use super::{Exit, Failure, configured, place};
 use crate::config::Config;
 use crate::report::command::{self, CommandError};
 use crate::report::explain::{self, Which};
@@ -20,15 +20,13 @@ pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json:
         (Some(id), None) => Which::Id(id.to_owned()),
         (None, None) => return Err(Failure::usage("a conversion ID or --order MERCHANT/ORDER[/TYPE] is needed")),
     };
+    let store = place::place(&config).map_err(Failure::usage)?;
     let exit = printed(|out| {
-        let mut reader = command::open(&config.store.path)?;
+        let mut reader = command::open(&store)?;
         explain::explain(&mut reader, &which, json, out)
     })?;
     if exit == Exit::Negative {
-        complain(format!(
-            "{which}: not in {}; it is not decided yet, or was never reported",
-            config.store.path.display()
-        ));
+        complain(format!("{which}: not in {store}; it is not decided yet, or was never reported"));
     }
     Ok(exit)
 }
@@ -36,19 +34,22 @@ pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json:
 pub fn ledger_cat(file: Option<&Path>, as_of: Option<&str>) -> Result<Exit, Failure> {
     let config = configured(file)?;
     let until = as_of.map(|text| point_in_time(text, &config)).transpose()?;
-    printed(|out| ledger::cat(&mut command::open(&config.store.path)?, until, out))
+    let store = place::place(&config).map_err(Failure::usage)?;
+    printed(|out| ledger::cat(&mut command::open(&store)?, until, out))
 }
 
 pub fn ledger_check(file: Option<&Path>) -> Result<Exit, Failure> {
     let config = configured(file)?;
-    printed(|out| ledger::check(&mut command::open(&config.store.path)?, out))
+    let store = place::place(&config).map_err(Failure::usage)?;
+    printed(|out| ledger::check(&mut command::open(&store)?, out))
 }
 
 pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     let config = configured(file)?;
+    let store = place::place(&config).map_err(Failure::usage)?;
     printed(|out| {
         let disk = disk(&config)?;
-        match command::open(&config.store.path) {
+        match command::open(&store) {
             Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, out),
             Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, out),
             Err(error) => Err(error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::KeyReloads;
-use super::{Failure, descriptors, keys, preflight};
+use super::{Failure, descriptors, keys, place, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
@@ -20,6 +20,9 @@ use crate::report::Reports;
 use crate::spool::{Durability, Options, Spools, Topic};
 use crate::store::Store;
 use crate::{edge, intake, report};
+
+/// Connections to the file for reports and look-ups: as many as are answered at once.
+const MAX_READERS: usize = 10;
 
 pub struct House {
     pub config: Config,
@@ -40,7 +43,7 @@ impl House {
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
         let keys = keys::read_or_make(&config).map_err(Failure::usage)?;
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
-        Store::open(&config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
+        Store::open(&place::file(&config)).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let clock = Arc::new(WallClock::start());
         let spools = Spools::open(spool_options(&config), clock.clone())
             .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))?;
@@ -66,7 +69,7 @@ impl House {
         let intake = Arc::new(Intake::new(access.clone(), ids, Log::new(writer), index, max_future_ms));
         let zone = config.report.time_zone.0.clone();
         let ids = ConversionIds::new(&self.keys);
-        let reports = Arc::new(Reports::new(access, ids, config.store.path.clone(), zone));
+        let reports = Arc::new(Reports::new(access, ids, place::file(config), MAX_READERS, zone));
         let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
         Ok((intake, reports, router))
     }

@@ -11,6 +11,7 @@ mod house;
 mod keys;
 mod logging;
 mod observed;
+mod place;
 mod preflight;
 mod printing;
 mod serve;

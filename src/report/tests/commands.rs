@@ -27,7 +27,7 @@ fn world() -> World {
 }
 
 fn reader(world: &World) -> Reader {
-    Reader::open(&world.path()).unwrap()
+    Reader::open(&world.place()).unwrap()
 }
 
 fn cat(world: &World, until: Option<i64>) -> String {
