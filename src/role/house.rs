@@ -9,6 +9,7 @@ use super::{Failure, descriptors, keys, place, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
+use crate::attribution::consumer::shared::Layout;
 use crate::catalog::Current;
 use crate::click::Keys;
 use crate::clock::WallClock;
@@ -85,6 +86,7 @@ impl House {
             },
             catalog: self.catalog.handle(),
             clock: self.clock.clone(),
+            layout: Layout::Alone,
         }
     }
 
