@@ -1,31 +1,60 @@
 //! Real servers for tests.
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Link, LinkSettings};
 
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Databases of the shared server; a test has one of its own.
+/// A server has 16 databases if nobody says otherwise; the first is for whoever looks.
+static FREE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static MADE: AtomicU32 = AtomicU32::new(1);
 const DATABASES: u32 = 16;
 
-/// A link to an empty database of the server of `AFFLUX_TEST_REDIS`.
-pub fn link() -> Link {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
+thread_local! {
+    /// A test runs in a thread of its own, which ends with it.
+    static OURS: RefCell<Option<Database>> = const { RefCell::new(None) };
+}
+
+struct Database(u32);
+
+impl Database {
+    fn take() -> Database {
+        let begun = Instant::now();
+        loop {
+            let free = FREE.lock().unwrap().pop();
+            let made = || MADE.fetch_update(Relaxed, Relaxed, |next| (next < DATABASES).then_some(next + 1)).ok();
+            if let Some(number) = free.or_else(made) {
+                return Database(number);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "no test gives its database back");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+    }
+}
+
+/// The test's own database of the server of `AFFLUX_TEST_REDIS`, emptied.
+pub fn settings() -> LinkSettings {
     let Ok(server) = std::env::var("AFFLUX_TEST_REDIS") else {
         panic!("AFFLUX_TEST_REDIS is not set: run the tests by scripts/servers/with, which starts Redis");
     };
-    let number = NEXT.fetch_add(1, Relaxed);
-    assert!(number < DATABASES, "the server has no more databases: start one of your own");
+    let number = OURS.with_borrow_mut(|ours| ours.get_or_insert_with(Database::take).0);
     let url = format!("{}/{number}", server.trim_end_matches('/'));
-    let mut link = link_to(&LinkSettings::new(&url, None, TIMEOUT).unwrap());
-    link.ask(&[::redis::cmd("FLUSHDB")]).unwrap();
-    link
+    let settings = LinkSettings::new(&url, None, TIMEOUT).unwrap();
+    link_to(&settings).ask(&[::redis::cmd("FLUSHDB")]).unwrap();
+    settings
 }
 
 pub fn link_to(settings: &LinkSettings) -> Link {
