@@ -1,5 +1,6 @@
 //! Roles wire the stages together and do nothing else. Nothing below imports them.
 
+mod base;
 mod books;
 mod check;
 mod click;
@@ -14,6 +15,7 @@ mod observed;
 mod place;
 mod preflight;
 mod printing;
+mod running;
 mod serve;
 mod signals;
 mod spool;

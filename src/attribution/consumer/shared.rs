@@ -28,6 +28,10 @@ pub struct Sharing {
 }
 
 impl Sharing {
+    pub fn new(grace_ms: i64, unknown_key_wait_ms: i64) -> Sharing {
+        Sharing { grace_ms, unknown_key_wait_ms, offered: Mutex::default() }
+    }
+
     fn offered(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.offered.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
