@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::judge::{Judge, NotApplied};
@@ -16,7 +17,7 @@ use super::touches::{Fetched, Touches};
 use super::{AttributionMetrics, Rules};
 use crate::attribution::Clicks;
 use crate::click::{ClickId, Verdict, VisitorKey};
-use crate::store::{Batch, ConversionRow, DeadLetter, RowId, Stand, Store, StoreError, Waiting};
+use crate::store::{Batch, ConversionRow, DeadLetter, RowId, Place, Stand, Store, StoreError, Waiting};
 use crate::time::TimeMs;
 
 /// Rows that are looked at in one round, the oldest first; more wait for these.
@@ -31,6 +32,10 @@ const MAX_FOR_KEY: usize = 256;
 
 /// A topic that was made anew ends before the ends that were asked for: they are compared this often.
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
+
+/// Between rounds, and after a failure.
+const PACE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Decider<'p> {
     store: Store,
@@ -235,6 +240,44 @@ impl<'p> Decider<'p> {
         self.waiting_metrics.for_key.set(count(Stand::ForKey));
         self.waiting_metrics.oldest_ms.set(waiting.first().map_or(0, |oldest| (now - oldest.since).max(0)));
     }
+}
+
+/// What the deciding thread needs.
+pub struct DeciderParts {
+    pub touches: Box<dyn SharedTouches + Send>,
+    pub place: Place,
+    pub rules: Rules,
+    pub sharing: Arc<Sharing>,
+    pub metrics: Arc<AttributionMetrics>,
+    pub waiting_metrics: Arc<WaitingMetrics>,
+}
+
+/// Decides until `stop` says so; begun anew after every failure of the store.
+pub fn decide(mut parts: DeciderParts, stop: impl Fn() -> bool) {
+    let mut said = None;
+    while !stop() {
+        if let Err(why) = decide_until_it_fails(&mut parts, &stop) {
+            parts.waiting_metrics.store_errors.add(1);
+            if said.replace(why.clone()) != Some(why.clone()) {
+                tracing::error!(why, "deciding begins anew");
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn decide_until_it_fails(parts: &mut DeciderParts, stop: &dyn Fn() -> bool) -> Result<(), String> {
+    let DeciderParts { touches, place, rules, sharing, metrics, waiting_metrics } = parts;
+    let store = Store::open(place).map_err(|error| error.to_string())?;
+    let decider = Decider::new(store, rules, sharing, &mut **touches, metrics, waiting_metrics);
+    let mut decider = decider.map_err(|error| error.to_string())?;
+    while !stop() {
+        let began = Instant::now();
+        decider.round().map_err(|error| error.to_string())?;
+        // What takes long is done less often: a long list of those that wait is not read all the time.
+        std::thread::sleep(PACE.max(began.elapsed().min(PAUSE)));
+    }
+    Ok(())
 }
 
 impl Barrier {

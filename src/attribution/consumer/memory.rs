@@ -7,7 +7,7 @@ use super::Rules;
 use super::shared::Layout;
 use super::touches::{Fetched, Touches};
 use super::watched::Watched;
-use crate::catalog::Rulebook;
+use crate::catalog::{Rulebook, Snapshot};
 use crate::dedupe::Dedupe;
 use crate::rollup::Labels;
 use crate::spool::{SpoolId, Topic};
@@ -49,6 +49,11 @@ impl Terms {
     pub fn kept_ms(&self, max_report_delay_days: u32) -> i64 {
         (i64::from(self.longest_window_days) + i64::from(max_report_delay_days)) * DAY_MS
     }
+}
+
+/// For how long a touch may earn something by this catalog, and a day more: conversions may lie unread for a while.
+pub fn kept_ms(catalog: &Snapshot, max_report_delay_days: u32) -> i64 {
+    Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook)).kept_ms(max_report_delay_days) + DAY_MS
 }
 
 impl Memory {

@@ -30,10 +30,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clicks::ClickBatch;
-pub use decider::Decider;
+pub use decider::{Decider, DeciderParts, decide};
 use judge::{Judge, NotApplied, Place};
 use lanes::{Lanes, Moves, Step, What};
 pub use later_metrics::WaitingMetrics;
+pub use memory::kept_ms;
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
 pub use run::{Parts, run};

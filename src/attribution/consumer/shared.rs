@@ -1,7 +1,7 @@
 //! What consumers that share their work know of the others: the touch index of all, and how far the clicks' topic is.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::click::{ClickId, VisitorKey};
 use crate::time::TimeMs;
@@ -14,7 +14,7 @@ pub enum Layout {
     #[default]
     Alone,
     /// Touches are elsewhere, and a decision waits for them.
-    Shared(Sharing),
+    Shared(Arc<Sharing>),
 }
 
 /// How long decisions wait, and the catalog this process has had made the active one.

@@ -3,14 +3,20 @@
 //! Whatever a partition delivers twice, late or after a gap: the numbers of the spools decide. So positions are a hint: too
 //! far back costs time, too far forward is seen as a gap and healed by reading the partition from its beginning.
 
+mod indexer;
 mod metrics;
+mod outbox;
+mod sharing;
 mod queues;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-pub use metrics::TopicMetrics;
+pub use indexer::{IndexerParts, index};
+pub use metrics::{IndexerMetrics, OutboxMetrics, TopicMetrics};
+pub use outbox::{Message, OutboxParts, Render, tell};
+pub use sharing::RedisAndKafka;
 use queues::{Origin, Queues, Taken};
 use std::sync::Arc;
 

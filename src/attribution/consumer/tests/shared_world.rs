@@ -127,7 +127,7 @@ fn rules(like: &Rules, clock: &Arc<ManualClock>, keys: Arc<Keys>) -> Rules {
         settings: SETTINGS,
         catalog: Arc::clone(&like.catalog),
         clock: Arc::clone(clock) as _,
-        layout: Layout::Shared(Sharing::new(GRACE_MS, KEY_WAIT_MS)),
+        layout: Layout::Shared(Arc::new(Sharing::new(GRACE_MS, KEY_WAIT_MS))),
     }
 }
 
