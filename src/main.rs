@@ -31,6 +31,8 @@ enum Command {
         #[arg(long)]
         allow_changed_terms: bool,
     },
+    /// Conversions and reports over the books in PostgreSQL.
+    Console(ConfigFile),
     /// Parse config and catalog, print the plan, start nothing.
     Check {
         #[command(flatten)]
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Serve { config, allow_changed_terms } => role::serve(config.config.as_deref(), allow_changed_terms),
+        Command::Console(file) => role::console(file.config.as_deref()),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),
         Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),

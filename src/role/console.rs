@@ -33,7 +33,7 @@ fn build(file: Option<&Path>) -> Result<Built, Failure> {
     let config = configured(file)?;
     logging::start();
     let descriptors = descriptors::raise();
-    let place = place::postgres(&config)?;
+    let place = place::required(&config).map_err(Failure::usage)?;
     let base = Base::build(config, KeysFrom::File)?;
     let config = &base.config;
     let mut violations = Violations::default();

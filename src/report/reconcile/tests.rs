@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::SpoolState;
-use crate::store::{Place, Store};
+use crate::store::{Batch, Store, testing};
 
 const EMBEDDED: Asked = Asked { cluster: false, now: TimeMs(0) };
 
@@ -16,17 +16,26 @@ fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
 }
 
 fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, String) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = Place::Sqlite(directory.path().join("s"));
-    let mut store = Store::open(&path).unwrap();
-    let batch = store.begin().unwrap();
-    marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-    lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
-    batch.commit().unwrap();
-    let mut out = Vec::new();
     let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
-    let verdict = reconcile(Some(&mut Reader::open(&path).unwrap()), &disk, EMBEDDED, &mut out).unwrap();
-    (verdict, String::from_utf8(out).unwrap())
+    both(EMBEDDED, &disk, |batch| {
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+    })
+}
+
+/// What is said over a file and over a database: the same.
+fn both(asked: Asked, disk: &Disk, fill: impl Fn(&Batch<'_>)) -> (Verdict, String) {
+    let [file, database] = testing::homes().map(|home| {
+        let mut store = Store::open(&home.place).unwrap();
+        let batch = store.begin().unwrap();
+        fill(&batch);
+        batch.commit().unwrap();
+        let mut out = Vec::new();
+        let verdict = reconcile(Some(&mut Reader::open(&home.place).unwrap()), disk, asked, &mut out).unwrap();
+        (verdict, String::from_utf8(out).unwrap())
+    });
+    assert_eq!(file, database);
+    file
 }
 
 #[test]
@@ -69,10 +78,7 @@ fn p1_answered_is_spooled_and_undurable() {
     let disk = Spooled { late: 3, unspooled: 4, ..spooled(1, 5) };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[disk]);
     assert_eq!(verdict, Verdict::Good);
-    assert!(
-        text.contains("clicks: 9 answered = 5 spooled + 4 undurable; 5 spooled = 5 consumed + 0 lag\n"),
-        "{text}"
-    );
+    assert!(text.contains("clicks: 9 answered = 5 spooled + 4 undurable; 5 spooled = 5 consumed + 0 lag\n"), "{text}");
     assert!(text.contains("\n3 answers went out before their record was known to be on disk\n"), "{text}");
 }
 
@@ -81,10 +87,7 @@ fn p6_a_silent_spool_is_named() {
     let dead = Spooled { sealed: false, ..spooled(1, 5) };
     let (verdict, text) = run(&[mark(1, 5, None), mark(2, 4, None)], &[], &[dead]);
     assert_eq!(verdict, Verdict::Good);
-    assert!(
-        text.contains("SILENT spool 0000000000000001") && text.contains("SILENT spool 0000000000000002"),
-        "{text}"
-    );
+    assert!(text.contains("SILENT spool 0000000000000001") && text.contains("SILENT spool 0000000000000002"), "{text}");
 }
 
 #[test]
@@ -122,17 +125,10 @@ fn told(spool: u64, records: u64, shipped: u64, at_ms: i64) -> SpoolState {
 }
 
 fn run_cluster(marks: &[Mark], told: &[(SpoolState, bool)], now: i64) -> (Verdict, String) {
-    let directory = tempfile::tempdir().unwrap();
-    let place = Place::Sqlite(directory.path().join("s"));
-    let mut store = Store::open(&place).unwrap();
-    let batch = store.begin().unwrap();
-    marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-    told.iter().for_each(|(state, sealed)| batch.record_state(state, *sealed, 3).unwrap());
-    batch.commit().unwrap();
-    let mut out = Vec::new();
-    let asked = Asked { cluster: true, now: TimeMs(now) };
-    let verdict = reconcile(Some(&mut Reader::open(&place).unwrap()), &Disk::default(), asked, &mut out).unwrap();
-    (verdict, String::from_utf8(out).unwrap())
+    both(Asked { cluster: true, now: TimeMs(now) }, &Disk::default(), |batch| {
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        told.iter().for_each(|(state, sealed)| batch.record_state(state, *sealed, 3).unwrap());
+    })
 }
 
 #[test]
