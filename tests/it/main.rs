@@ -6,6 +6,7 @@ mod rig;
 mod bad_input;
 mod clicks;
 mod commands;
+mod deploy;
 mod journey;
 mod operation;
 mod overload;
