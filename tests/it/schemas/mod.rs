@@ -148,7 +148,7 @@ fn v9_the_facts_of_a_decision_are_described() {
     let id = reports(&mut server.api(), &click_id);
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("Authorization", authorization.as_str())];
-    let mut read = |target: &str| server.api().get(target, &headers).json();
+    let read = |target: &str| server.api().get(target, &headers).json();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while read(&format!("/v1/conversions/{id}"))["refunds"].as_array().is_none_or(|refunds| refunds.len() < 2) {
         assert!(std::time::Instant::now() < deadline, "not decided");
