@@ -18,7 +18,7 @@ build: ## the binary with fat LTO: target/dist/afflux
 	@$(CARGO) build --locked --profile dist
 
 test: ## everything that must hold: rules, lints, the service from outside, faults in their short form
-	@scripts/install build test
+	@scripts/install build test deploy
 	@scripts/test short
 
 test-faults: ## kill -9, power cuts and failing disks in their long form (root; about an hour)

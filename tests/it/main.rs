@@ -9,5 +9,6 @@ mod commands;
 mod journey;
 mod operation;
 mod overload;
+mod schemas;
 mod signals;
 mod tidy;
