@@ -1,5 +1,6 @@
 //! Roles wire the stages together and do nothing else. Nothing below imports them.
 
+mod base;
 mod books;
 mod check;
 mod click;
@@ -13,6 +14,7 @@ mod logging;
 mod observed;
 mod preflight;
 mod printing;
+mod running;
 mod serve;
 mod signals;
 mod spool;
