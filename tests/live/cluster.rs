@@ -10,6 +10,7 @@ use crate::servers::Servers;
 
 /// SHA-256 of `operator`.
 const OPERATOR_SHA256: &str = "06e55b633481f7bb072957eabcf110c972e86691c3cfedabe088024bffe42f23";
+pub const CATALOG: &str = include_str!("catalog.toml");
 pub const PARTITIONS: u32 = 6;
 
 pub struct Cluster {
@@ -34,7 +35,7 @@ pub struct Shape {
     pub redis: Option<String>,
     /// Leads to the server as superuser.
     pub postgresql: Option<String>,
-    pub catalog: Option<&'static str>,
+    pub catalog: Option<String>,
 }
 
 impl Shape {
@@ -128,13 +129,15 @@ impl Cluster {
 
     /// SQL on this cluster's own database; fails the test when it fails.
     pub fn sql(&self, text: &str) -> String {
-        let url = self.database_url(&self.servers.postgresql);
-        let output = std::process::Command::new("psql")
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", &url, "-c", text])
-            .output()
-            .expect("psql runs");
+        let output = self.try_sql(text);
         assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub fn try_sql(&self, text: &str) -> std::process::Output {
+        let url = self.database_url(&self.servers.postgresql);
+        let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", &url, "-c", text];
+        std::process::Command::new("psql").args(arguments).output().expect("psql runs")
     }
 
     pub fn create_topics(&self) {
@@ -148,7 +151,7 @@ impl Cluster {
     }
 
     fn write_shared(&self) {
-        let catalog = self.shape.catalog.unwrap_or(include_str!("catalog.toml"));
+        let catalog = self.shape.catalog.as_deref().unwrap_or(CATALOG);
         self.write("catalog.toml", catalog);
         let mut random = crate::random::Random::new(rand_suffix());
         let mut secret = || (0..4).map(|_| format!("{:016x}", random.next())).collect::<String>();

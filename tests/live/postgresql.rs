@@ -78,6 +78,22 @@ fn a_locked_table_is_lag() {
     });
 }
 
+/// Somebody else takes locks in another order than we: PostgreSQL ends one of both, perhaps us.
+#[test]
+fn a_deadlock_is_tried_again() {
+    under_load("postgresql-deadlock", |cluster, crowd| {
+        for _ in 0..by_form(8, 100) {
+            cluster.try_sql(
+                "begin; lock table entries in access exclusive mode; select pg_sleep(0.2); \
+                 lock table marks in access exclusive mode; commit",
+            );
+            crowd.wait_for(10, 1);
+        }
+        let deadlocks = cluster.sql("select deadlocks from pg_stat_database where datname = current_database()");
+        println!("{deadlocks} deadlocks");
+    });
+}
+
 /// The answer to a COMMIT is lost: it may have happened or not, and only the marks know.
 #[test]
 fn a_lost_answer_to_commit_doubles_nothing() {

@@ -1,6 +1,6 @@
 //! Redis is a cache and a hint: away, slow, full, emptied or set back, it changes neither redirects nor money.
 
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{self, Cluster, Shape};
 use crate::crowd::{Answers, Crowd, Pace};
 use crate::proxy::{Fault, Proxy};
 use crate::{alone, books, by_form, random};
@@ -29,6 +29,38 @@ fn flushall_in_mid_load_changes_no_money() {
             cluster.servers.redis(&["cli", "flushall"]);
             crowd.wait_for(50, 5);
         }
+    });
+}
+
+/// Parts that depend on every candidate: one touch that is missed or read twice would show.
+#[test]
+fn flushall_changes_no_money_with_any_model() {
+    let _alone = alone();
+    let catalog = cluster::CATALOG.replacen("last_click", "linear", 1).replacen("last_click", "time_decay", 1);
+    for (catalog, name) in [
+        (catalog.clone(), "linear-decay"),
+        (catalog.replace("linear", "position").replace("time_decay", "first_click"), "position-first"),
+    ] {
+        let shape = Shape { catalog: Some(catalog), ..Shape::with("attribution", GRACE) };
+        let mut cluster = Cluster::start_with(name, shape);
+        let crowd = Crowd::with(&cluster, random::seed(), PACE);
+        for _ in 0..by_form(5, 50) {
+            crowd.wait_for(60, 10);
+            cluster.servers.redis(&["cli", "flushall"]);
+        }
+        let answers = crowd.go_home();
+        books::close_with(&mut cluster, &answers, books::Closing { by_twin: true, ..books::Closing::default() });
+    }
+}
+
+#[test]
+fn a_redis_that_wants_a_password_is_one_that_is_away() {
+    under_load("redis-password", |cluster, crowd| {
+        cluster.servers.redis(&["cli", "config", "set", "requirepass", "changed"]);
+        cluster.servers.redis(&["cli", "-a", "changed", "client", "kill", "type", "normal"]);
+        crowd.wait_for(100, 10);
+        crate::sleep_ms(2_000);
+        cluster.servers.redis(&["cli", "-a", "changed", "config", "set", "requirepass", ""]);
     });
 }
 

@@ -48,7 +48,9 @@ impl<'s> Check<'s> {
                     self.fields(schema, wanted.as_object().expect("an object"), value, place);
                     true
                 }
-                "oneOf" => wanted.as_array().expect("a list").iter().filter(|one| has_required(one, value)).count() == 1,
+                "oneOf" => {
+                    wanted.as_array().expect("a list").iter().filter(|one| has_required(one, value)).count() == 1
+                }
                 "not" => !has_required(wanted, value),
                 silent => {
                     assert!(SILENT.contains(&silent), "the checker does not know the keyword {silent}");

@@ -127,8 +127,10 @@ fn v10_states_of_a_spool_and_parked_records_are_described() {
         late: 2,
     };
     let empty = SpoolState { seq: None, oldest_unshipped_ms: None, topic: "conversions".into(), ..state.clone() };
-    let parked = |why: &str| Event::parked(&Parked { spool: 7, seq: 1, why: why.into(), bytes: 9, parked_at_ms: TimeMs(1) });
-    let mut written = vec![Event::heartbeat(&state), Event::seal(&state), Event::heartbeat(&empty), Event::seal(&empty)];
+    let parked =
+        |why: &str| Event::parked(&Parked { spool: 7, seq: 1, why: why.into(), bytes: 9, parked_at_ms: TimeMs(1) });
+    let mut written =
+        vec![Event::heartbeat(&state), Event::seal(&state), Event::heartbeat(&empty), Event::seal(&empty)];
     written.extend(["too_large", "refused", "lost"].map(parked));
     let events: Vec<Value> = written.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     events.iter().for_each(assert_described);
@@ -153,7 +155,8 @@ fn v9_the_facts_of_a_decision_are_described() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     for order in ["A-1", "A-2", "A-3"] {
-        let mut event = json!({"event": "attribution", "schema": 1, "spool": "00000000000000ff", "seq": 0, "revision": 1});
+        let mut event =
+            json!({"event": "attribution", "schema": 1, "spool": "00000000000000ff", "seq": 0, "revision": 1});
         let answer = read(&format!("/v1/conversions?order_id={order}"))["conversions"][0].clone();
         assert_eq!(answer["order_id"], order, "{answer}");
         event.as_object_mut().expect("an object").extend(answer.as_object().expect("an object").clone());
