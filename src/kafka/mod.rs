@@ -50,3 +50,9 @@ impl Cluster {
         format!("{}.{name}", self.prefix)
     }
 }
+
+/// A real cluster for tests.
+#[cfg(test)]
+pub fn test_servers() -> String {
+    std::env::var("AFFLUX_TEST_KAFKA").expect("AFFLUX_TEST_KAFKA is not set: run the tests by scripts/servers/with")
+}

@@ -216,6 +216,11 @@ impl Ship {
         })
     }
 
+    #[cfg(test)]
+    pub fn is_reading(&self) -> bool {
+        self.reader.is_some()
+    }
+
     pub fn close_reader(&mut self) {
         self.reader = None;
     }
