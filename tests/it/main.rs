@@ -6,6 +6,7 @@ mod rig;
 mod bad_input;
 mod clicks;
 mod commands;
+mod edge;
 mod journey;
 mod operation;
 mod overload;
