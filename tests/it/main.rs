@@ -7,6 +7,7 @@ mod bad_input;
 mod clicks;
 mod commands;
 mod edge;
+mod edge_kafka;
 mod journey;
 mod operation;
 mod overload;
