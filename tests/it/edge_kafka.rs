@@ -23,7 +23,8 @@ fn start(home: &Path, prefix: &str) -> Start {
         "bootstrap_servers = \"{}\"\nprefix = \"{prefix}\"\npartitions = 3\nreplicas = 1\nmin_insync_replicas = 1",
         servers()
     );
-    let config = vec![("click", "keys_file = \"click.keys\"".into()), ("kafka", kafka)];
+    let process = "durability = \"process\"".into();
+    let config = vec![("spool", process), ("click", "keys_file = \"click.keys\"".into()), ("kafka", kafka)];
     Start { config, role: Some("edge"), ..Start::default() }
 }
 
