@@ -44,6 +44,7 @@ pub mod commission;
 pub mod dedupe;
 pub mod ledger;
 pub mod rollup;
+pub mod shipper;
 pub mod touch;
 
 // where it rests and how it is read

@@ -118,9 +118,40 @@ fn imports_run_one_way() {
     let walls: &[(&[&str], &[&str])] = &[
         (
             &["src/edge"],
-            &["crate::store", "crate::ledger", "crate::attribution", "crate::dedupe", "crate::intake", "crate::report"],
+            &[
+                "crate::store",
+                "crate::ledger",
+                "crate::attribution",
+                "crate::dedupe",
+                "crate::intake",
+                "crate::report",
+                "crate::kafka",
+                "crate::shipper",
+            ],
         ),
-        (&["src/intake"], &["crate::store", "crate::ledger", "crate::attribution", "crate::edge"]),
+        (
+            &["src/intake"],
+            &["crate::store", "crate::ledger", "crate::attribution", "crate::edge", "crate::kafka", "crate::shipper"],
+        ),
+        (
+            &["src/shipper"],
+            &[
+                "crate::edge",
+                "crate::intake",
+                "crate::store",
+                "crate::attribution",
+                "crate::ledger",
+                "crate::dedupe",
+                "crate::catalog",
+                "crate::config",
+                "crate::report",
+                "crate::http",
+            ],
+        ),
+        (
+            &["src/kafka"],
+            &["crate::edge", "crate::intake", "crate::store", "crate::shipper", "crate::catalog", "crate::config"],
+        ),
         (
             &["src/spool"],
             &["crate::edge", "crate::intake", "crate::store", "crate::attribution", "crate::catalog", "crate::config"],
@@ -159,6 +190,15 @@ fn sql_stands_in_the_stores_alone() {
         })
         .collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn one_module_produces_and_nobody_else_knows_the_client() {
+    let outside = |words: &[&str], place: &str| -> Vec<String> {
+        offenders(&["src"], words).into_iter().filter(|line| !line.contains(place)).collect()
+    };
+    assert_eq!(outside(&["rdkafka"], "/src/kafka/"), [""; 0]);
+    assert_eq!(outside(&["rdkafka::producer"], "/src/kafka/producer"), [""; 0]);
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Api {
         let catalog = Arc::new(ArcSwap::from_pointee(snapshot));
         let clock = Arc::new(ManualClock::at(TimeMs(T0)));
         let access = Arc::new(Access::new(catalog, vec![sha256("operator")], None, clock));
-        let reports = Reports::new(access, ConversionIds::new(&world.keys), world.path(), TimeZone::UTC);
+        let reports = Reports::new(access, ConversionIds::new(&world.keys), world.place(), 2, TimeZone::UTC);
         Api { router: crate::api::router([routes(Arc::new(reports))]), world }
     }
 
@@ -115,7 +115,7 @@ async fn i40_a_right_id_is_pending_and_others_are_404() {
             (status, body),
             (200, json!({"conversion_id": id, "merchant_id": 1, "status": "accepted", "outcome": "pending"}))
         );
-        drop(crate::store::Store::open(&api.world.path()).unwrap());
+        drop(crate::store::Store::open(&api.world.place()).unwrap());
     }
     let forged = format!("{}A", &id[..id.len() - 1]);
     for (token, id) in [
