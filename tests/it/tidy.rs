@@ -192,6 +192,28 @@ fn sql_stands_in_the_stores_alone() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Redis is spoken to over links, and by those that keep something there.
+#[test]
+fn redis_stands_behind_links() {
+    let speak = [
+        "/src/redis/",
+        "/src/dedupe/shared",
+        "/src/touch/shared/",
+        "/src/intake/order_index/server.rs",
+        "/src/intake/order_index/mod.rs",
+        "/src/role/",
+    ];
+    let found: Vec<String> = offenders(&["src"], &["::redis::", "crate::redis"])
+        .into_iter()
+        .filter(|line| !speak.iter().any(|place| line.contains(place)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+    // Nor do links know whom they are for.
+    let knows = ["crate::touch", "crate::dedupe", "crate::intake", "crate::config", "crate::store", "crate::spool"];
+    let found = offenders(&["src/redis"], &knows);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn one_module_produces_and_nobody_else_knows_the_client() {
     let outside = |words: &[&str], place: &str| -> Vec<String> {
