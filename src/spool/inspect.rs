@@ -137,7 +137,7 @@ pub fn verify(
 }
 
 /// A spool as the disk has it, for the books.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     pub directory: PathBuf,
     pub position: Position,
