@@ -108,7 +108,7 @@ fn v7_a_duplicate_is_described() {
     assert_described(&json!({
         "event": "click", "schema": 1, "spool": "00000000000000ff", "seq": 3, "click_id": id, "clicked_at_ms": 5,
         "offer_id": 12, "publisher_id": 34, "merchant_id": 1, "visitor_key": "0123456789abcdef", "visitor_new": false,
-        "ip_key": "0123456789abcdef", "flags": ["duplicate"], "billable": false, "duplicate_of": id,
+        "ip_key": "0123456789abcdef", "flags": [], "billable": false, "duplicate_of": id,
         "edge": "edge-1", "catalog": "01234567",
     }));
 }
