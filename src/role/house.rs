@@ -1,12 +1,12 @@
 //! What the threads of a machine that answers share, and how each stage is made from the configuration.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::Base;
 use super::{Failure, preflight};
 use crate::api::Access;
+use crate::clock::WallClock;
 use crate::config::Config;
 use crate::edge;
 use crate::event::ConversionIds;
@@ -27,20 +27,9 @@ impl std::ops::Deref for House {
 }
 
 impl House {
-    /// Opens what lies in the spool directory.
     pub fn build(base: Base) -> Result<House, Failure> {
-        let options = spool_options(&base.config);
-        let directory = options.directory.clone();
-        let spools = Spools::open(options, base.clock.clone())
-            .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", directory.display())))?;
+        let spools = open_spools(&base.config, base.clock.clone())?;
         Ok(House { base, spools: Arc::new(spools) })
-    }
-
-    /// Who may ask the API for what.
-    pub fn access(&self) -> Arc<Access> {
-        let tokens = self.config.api.operator_tokens_sha256.iter().map(|hash| hash.0).collect();
-        let rate = NonZeroU32::new(self.config.limits.requests_per_merchant_s.0 as u32);
-        Arc::new(Access::new(self.catalog.handle(), tokens, rate, self.clock.clone()))
     }
 
     /// The door of merchants' reports, with a spool of its own.
@@ -56,11 +45,6 @@ impl House {
         OrderIndex::start(self.config.data_directory().join("orders.sqlite")).map_err(Failure::internal)
     }
 
-    /// The machine's name in events.
-    pub fn name(&self) -> String {
-        self.config.edge.name.clone().unwrap_or_else(host_name)
-    }
-
     /// What all edge workers are told.
     pub fn edge_settings(&self) -> Result<Arc<edge::Settings>, Failure> {
         let config = &self.config;
@@ -68,7 +52,7 @@ impl House {
             fallback_url: config.edge.fallback_url.as_ref().map(|url| url.0.clone()),
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
             cookie_max_age_s: config.edge.cookie_max_age_s.0,
-            name: self.name(),
+            name: name(config),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
             bots: preflight::bots(config).map_err(Failure::usage)?,
@@ -76,6 +60,17 @@ impl House {
             disk_wait: disk_wait(config),
         }))
     }
+}
+
+/// Opens what lies in the spool directory.
+pub fn open_spools(config: &Config, clock: Arc<WallClock>) -> Result<Spools, Failure> {
+    Spools::open(spool_options(config), clock)
+        .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))
+}
+
+/// The machine's name in events.
+pub fn name(config: &Config) -> String {
+    config.edge.name.clone().unwrap_or_else(host_name)
 }
 
 pub fn spool_failure(error: std::io::Error) -> Failure {

@@ -45,6 +45,11 @@ where
     exit
 }
 
+/// How long a stop may take.
+pub fn deadline(base: &Base) -> Duration {
+    Duration::from_secs(base.config.shutdown.deadline_s.0)
+}
+
 /// Waits until `close` has returned, until the deadline or until a second signal: then the process ends here (contract
 /// P7). Threads may hang where they are: nothing answered is lost by leaving them there.
 pub async fn drain<T: Send + 'static>(
@@ -55,7 +60,7 @@ pub async fn drain<T: Send + 'static>(
 ) -> T {
     tracing::info!("draining");
     admin.draining.store(true, Relaxed);
-    let deadline = Duration::from_secs(base.config.shutdown.deadline_s.0);
+    let deadline = deadline(base);
     let closed = async { tokio::task::spawn_blocking(close).await.ok() };
     let done = tokio::select! {
         done = closed => done,

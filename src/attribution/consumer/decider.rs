@@ -17,7 +17,7 @@ use super::touches::{Fetched, Touches};
 use super::{AttributionMetrics, Rules};
 use crate::attribution::Clicks;
 use crate::click::{ClickId, Verdict, VisitorKey};
-use crate::store::{Batch, ConversionRow, DeadLetter, RowId, Place, Stand, Store, StoreError, Waiting};
+use crate::store::{Batch, ConversionRow, DeadLetter, Place, RowId, Stand, Store, StoreError, Waiting};
 use crate::time::TimeMs;
 
 /// Rows that are looked at in one round, the oldest first; more wait for these.

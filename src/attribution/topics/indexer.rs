@@ -15,7 +15,7 @@ use crate::click::{ClickId, Keys, Verdict};
 use crate::clock::Clock;
 use crate::event::{Click, Event};
 use crate::kafka::Cluster;
-use crate::kafka::consumer::{ConsumeError, Consumer, Ends, KafkaError, Heard, Partition, Start};
+use crate::kafka::consumer::{ConsumeError, Consumer, Ends, Heard, KafkaError, Partition, Start};
 use crate::rollup::cut;
 use crate::spool::Topic;
 use crate::touch::Touched;

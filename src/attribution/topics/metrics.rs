@@ -57,7 +57,11 @@ impl IndexerMetrics {
         for (name, help, counter) in [
             ("afflux_touch_index_touches_total", "Touches put into the shared index.", &self.touches),
             ("afflux_touch_index_unverified_total", "Clicks left out as they do not verify.", &self.unverified),
-            ("afflux_touch_index_key_waits_total", "Waits for a key that is not listed. Alarm on any.", &self.key_waits),
+            (
+                "afflux_touch_index_key_waits_total",
+                "Waits for a key that is not listed. Alarm on any.",
+                &self.key_waits,
+            ),
             ("afflux_touch_index_rebuilds_total", "Partitions indexed anew from the topic.", &self.rebuilds),
             ("afflux_touch_index_errors_total", "Times that Kafka or Redis did not answer.", &self.errors),
         ] {

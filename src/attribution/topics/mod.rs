@@ -6,8 +6,8 @@
 mod indexer;
 mod metrics;
 mod outbox;
-mod sharing;
 mod queues;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 pub use indexer::{IndexerParts, index};
 pub use metrics::{IndexerMetrics, OutboxMetrics, TopicMetrics};
 pub use outbox::{Message, OutboxParts, Render, tell};
-pub use sharing::RedisAndKafka;
 use queues::{Origin, Queues, Taken};
+pub use sharing::RedisAndKafka;
 use std::sync::Arc;
 
 use crate::attribution::consumer::{Reach, Records, Source};

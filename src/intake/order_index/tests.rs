@@ -60,11 +60,10 @@ async fn i14_a_claim_is_held_by_one_edge_at_a_time() {
     drop(held);
     let second = waiting.await.unwrap();
     drop((second, round));
-    // All of them are free again, at once.
-    let begun = Instant::now();
-    let round = one.claim_free(key("A"), [key("B"), key("C")].into_iter()).await;
-    assert_eq!(round.len(), 3);
-    assert!(begun.elapsed() < Duration::from_millis(900));
+    // All of them are free again, long before a minute.
+    for order in ["A", "B", "C"] {
+        drop(one.claim(key(order)).await);
+    }
     assert_eq!((one.outwaited.value(), other.outwaited.value()), (0, 0));
 }
 

@@ -1,18 +1,27 @@
 -- Adds touches and moves the position of a partition, if it is what the writer believes.
--- KEYS: w, g. ARGV: tag, partition, from, to, alone, moves, most of a visitor and day, kept seconds, and of each touch
--- its day, visitor and record. Answers {1, touches left out} or {0}.
+-- KEYS: w, g. ARGV: tag, partition, from, to, the mark of the part before this one, the mark that this part leaves,
+-- alone, most of a visitor and day, kept seconds, and of each touch its day, visitor and record. Answers {1, touches left
+-- out} or {0}.
+--
+-- What one script should not write at once comes in parts. Each leaves its mark behind the position, and only where that
+-- stands the next goes on: a part that was lost in between, with the position unchanged, would be a hole.
 local stands = call('HGET', KEYS[1], ARGV[2]) or ''
+local base, mark = stands:match('^([^+]*)%+?(.*)$')
 local from, to = ARGV[3], ARGV[4]
 local function next_of(position)
   return tonumber(position:match('^%d+') or -1)
 end
 -- Of several buckets one may be ahead of the others, as it was written before a crash. It gets all of it again.
-local ahead = ARGV[5] == '0' and next_of(stands) > next_of(from)
-if stands ~= from and stands ~= to and not ahead then
+local ahead = ARGV[7] == '0' and next_of(base) > next_of(from)
+if ARGV[5] ~= '' then
+  if mark ~= ARGV[5] then
+    return { 0 }
+  end
+elseif base ~= from and base ~= to and not ahead then
   return { 0 }
 end
 
-local most, kept = tonumber(ARGV[7]), tonumber(ARGV[8])
+local most, kept = tonumber(ARGV[8]), tonumber(ARGV[9])
 local now = tonumber(call('TIME')[1])
 local days, left_out = {}, 0
 local DAY, FILL, AIM = 86400, 80, 40
@@ -154,7 +163,7 @@ local function add(number, visitor, record)
   end
 end
 
-for at = 9, #ARGV, 3 do
+for at = 10, #ARGV, 3 do
   add(ARGV[at], ARGV[at + 1], ARGV[at + 2])
   local day = days[ARGV[at]]
   local deepest = day.levels[#day.levels]
@@ -171,7 +180,12 @@ for number, day in pairs(days) do
     call('HSET', KEYS[2], number, string.format('%d', day.expires) .. ';' .. table.concat(levels, ','))
   end
 end
-if ARGV[6] == '1' and next_of(to) >= next_of(stands) then
-  call('HSET', KEYS[1], ARGV[2], to)
+if ARGV[6] ~= '' then
+  base = base .. '+' .. ARGV[6]
+elseif next_of(to) >= next_of(base) then
+  base = to
+end
+if base ~= stands then
+  call('HSET', KEYS[1], ARGV[2], base)
 end
 return { 1, left_out }

@@ -13,20 +13,21 @@ mod packing;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use ::redis::{Cmd, Value};
 
 use super::{Found, Labels, Touched};
 use crate::click::{ClickId, VisitorKey};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Page};
 use crate::redis::{Link, NoAnswer, Script, Unavailable};
 use crate::time::TimeMs;
 
-/// Touches that one script writes: Redis answers nobody else meanwhile, about 10 ms.
-const ADD_AT_ONCE: usize = 2_000;
+/// Touches that one script writes: Redis answers nobody else meanwhile, and duplicates are asked for within 20 ms.
+const ADD_AT_ONCE: usize = 500;
 /// Visitors that one script looks up.
-const FIND_AT_ONCE: usize = 64;
+const FIND_AT_ONCE: usize = 16;
 /// Clicks whose labels one script looks up.
 const LABELS_AT_ONCE: usize = 256;
 /// Touches of one visitor that are read, the latest days first; beyond it the look-up is `cut`.
@@ -89,6 +90,15 @@ pub struct SharedTouchesMetrics {
     pub moved: Counter,
 }
 
+impl SharedTouchesMetrics {
+    pub fn write(&self, page: &mut Page) {
+        let help = "Touches left out, of visitors with more than touch.visitor_day_touches in a day.";
+        page.counter("afflux_touch_left_out_total", help, &[(&[], self.left_out.value())]);
+        let help = "Times that the shared index was not where its writer left it.";
+        page.counter("afflux_touch_moved_total", help, &[(&[], self.moved.value())]);
+    }
+}
+
 pub struct SharedTouches {
     link: Link,
     kept: Kept,
@@ -96,6 +106,19 @@ pub struct SharedTouches {
     add: Script,
     find: Script,
     labels: Script,
+    /// Touches of a part.
+    at_once: usize,
+    /// Parts written: each has a mark that no other process gives.
+    parts: u64,
+    process: u64,
+}
+
+/// A part of what is added to a bucket: behind which it comes, and what it leaves. The first comes behind nothing; the last
+/// leaves nothing, and moves the position.
+#[derive(Default)]
+struct Part {
+    behind: String,
+    leaves: String,
 }
 
 /// Keys of one bucket share its tag, so that a script may touch them all in a cluster.
@@ -111,7 +134,8 @@ impl SharedTouches {
         let add = Script::new(concat!(include_str!("layout.lua"), include_str!("add.lua")));
         let find = Script::new(concat!(include_str!("layout.lua"), include_str!("find.lua")));
         let labels = Script::new(concat!(include_str!("layout.lua"), include_str!("labels.lua")));
-        SharedTouches { link, kept, metrics, add, find, labels }
+        let process = std::hash::RandomState::new().build_hasher().finish();
+        SharedTouches { link, kept, metrics, add, find, labels, at_once: ADD_AT_ONCE, parts: 0, process }
     }
 
     /// The longest window may change with the catalog. Days that are begun already keep theirs.
@@ -146,31 +170,38 @@ impl SharedTouches {
         }
         let buckets: Vec<Bucket> = self.buckets().collect();
         for (bucket, touches) in buckets.iter().zip(parts) {
-            let mut rest = &touches[..];
+            let mut parts = touches.chunks(self.at_once).peekable();
+            let mut part = Part::default();
+            // A bucket without touches is moved too.
             loop {
-                let (now, later) = rest.split_at(rest.len().min(ADD_AT_ONCE));
-                self.add_to(bucket, (partition, from, to), now, later.is_empty())?;
-                rest = later;
-                if rest.is_empty() {
+                let now = parts.next().unwrap_or_default();
+                part.leaves = if parts.peek().is_some() { self.mark() } else { String::new() };
+                self.add_to(bucket, (partition, from, to), &part, now)?;
+                if part.leaves.is_empty() {
                     break;
                 }
+                part.behind = part.leaves;
             }
         }
         Ok(())
     }
 
-    /// The position moves with the last part.
+    fn mark(&mut self) -> String {
+        self.parts += 1;
+        format!("{:016x}{:x}", self.process, self.parts)
+    }
+
     fn add_to(
         &mut self,
         bucket: &Bucket,
         (partition, from, to): (i32, Option<Position>, Position),
+        part: &Part,
         touches: &[&Touched<'_>],
-        moves: bool,
     ) -> Result<(), AddError> {
         let mut command = self.add.call(2);
         command.arg(&bucket.positions).arg(&bucket.days).arg(&bucket.tag).arg(partition);
         command.arg(from.map(packing::position).unwrap_or_default()).arg(packing::position(to));
-        command.arg(u8::from(self.kept.buckets == 1)).arg(u8::from(moves));
+        command.arg(&part.behind).arg(&part.leaves).arg(u8::from(self.kept.buckets == 1));
         // Not beyond a thousand years: Redis refuses a time of expiry that overflows.
         let kept_s = self.kept.kept_ms.clamp(0, 31_536_000_000_000) / 1_000;
         command.arg(self.kept.visitor_day_touches.max(1)).arg(kept_s);

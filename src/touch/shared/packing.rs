@@ -23,8 +23,9 @@ pub fn position(position: Position) -> String {
     format!("{}:{:016x}", position.next, position.last)
 }
 
+/// Behind a `+` stands the mark of a part (see `add.lua`).
 fn read_position(text: &[u8]) -> Option<Position> {
-    let (next, last) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    let (next, last) = std::str::from_utf8(text).ok()?.split('+').next()?.split_once(':')?;
     Some(Position { next: next.parse().ok()?, last: u64::from_str_radix(last, 16).ok()? })
 }
 

@@ -137,7 +137,7 @@ fn buckets_that_a_crash_left_apart_are_brought_together() {
     let first = index.buckets().next().unwrap();
     let in_first: Vec<&Touched<'_>> =
         all[10..].iter().filter(|touch| index.bucket_of(touch.click_id.visitor_key()) == 0).collect();
-    index.add_to(&first, (0, Some(position(10)), position(30)), &in_first, true).unwrap();
+    index.add_to(&first, (0, Some(position(10)), position(30)), &Part::default(), &in_first).unwrap();
     assert_eq!(index.positions().unwrap()[&0], position(10));
     // The next batch is cut elsewhere than the one before the crash.
     index.add(0, Some(position(10)), position(25), &all[10..25]).unwrap();
@@ -152,6 +152,36 @@ fn buckets_that_a_crash_left_apart_are_brought_together() {
     assert_eq!(index.add(0, Some(position(99)), position(100), &[]), Err(AddError::Moved));
     // Another number of buckets begins anew.
     assert_eq!(touches(link_to(&settings), kept(2, 4_096)).positions(), Ok(BTreeMap::new()));
+}
+
+#[test]
+fn a_part_that_was_lost_stops_the_rest() {
+    let mut index = touches(link_to(&testing::settings()), kept(1, 4_096));
+    let clicks = Clicks::new();
+    let (one, other) = (plain(clicks.click(today(), 1, 1)), plain(clicks.click(today(), 1, 2)));
+    let bucket = index.buckets().next().unwrap();
+    for from in [None, Some(position(5))] {
+        let moves = (0, from, position(7));
+        let part = Part { behind: String::new(), leaves: "1".into() };
+        let rest = Part { behind: "1".into(), leaves: String::new() };
+        if let Some(from) = from {
+            index.add(0, None, from, &[]).unwrap();
+        }
+        index.add_to(&bucket, moves, &part, &[&one]).unwrap();
+        assert_eq!(index.positions().unwrap().get(&0).copied(), from);
+        // Gone, and the position is as before the part.
+        index.link.ask(&[::redis::cmd("FLUSHDB")]).unwrap();
+        if let Some(from) = from {
+            index.add(0, None, from, &[]).unwrap();
+        }
+        assert_eq!(index.add_to(&bucket, moves, &rest, &[&other]), Err(AddError::Moved));
+        // A writer that begins again is not held up by a mark.
+        index.add_to(&bucket, moves, &part, &[&one]).unwrap();
+        index.add(0, from, position(7), &[one, other]).unwrap();
+        assert_eq!(index.positions().unwrap()[&0], position(7));
+        assert_eq!(found(&mut index, 1, 0).len(), 2);
+        index.link.ask(&[::redis::cmd("FLUSHDB")]).unwrap();
+    }
 }
 
 #[test]

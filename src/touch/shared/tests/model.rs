@@ -118,6 +118,7 @@ impl World {
 
 fn run(world: &mut World, buckets: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut index = touches(world.server.link(), kept(buckets, CAP));
+    index.at_once = 7;
     index.link.ask(&[::redis::cmd("FLUSHALL"), ::redis::cmd("SAVE")]).unwrap();
     let (mut model, mut saved) = (Model::default(), Model::default());
     let mut before = None;
