@@ -7,6 +7,8 @@ mod bad_input;
 mod clicks;
 mod commands;
 mod deploy;
+mod edge;
+mod edge_kafka;
 mod journey;
 mod operation;
 mod overload;

@@ -24,6 +24,28 @@ fn the_oracle_agrees_with_one_process() {
     books::assert_every_order_is_decided(&cluster.edges[0], &answers);
 }
 
+/// Half of the path: nobody consumes yet.
+#[test]
+fn every_click_and_order_is_in_kafka_though_edges_are_killed() {
+    let _alone = alone();
+    let mut cluster = Cluster::make("shipped", Shape::default(), 2, 0);
+    cluster.edges.iter_mut().for_each(Process::start);
+    let crowd = Crowd::start(&cluster, random::seed());
+    for round in 0..by_form(4, 20) as usize {
+        crowd.wait_for(200, 20);
+        let edge = &mut cluster.edges[round % 2];
+        edge.kill();
+        edge.start();
+    }
+    crowd.wait_for(200, 20);
+    let answers = crowd.go_home();
+    let events = books::spooled(&cluster);
+    books::assert_answered_is_spooled(&answers, &events);
+    let (records, again) = books::assert_spooled_is_in_kafka(&cluster, &events);
+    println!("{} clicks, {records} records in Kafka, {again} of them again", answers.clicks.len());
+    cluster.edges.iter_mut().for_each(Process::stop);
+}
+
 #[test]
 fn every_click_and_order_goes_from_two_edges_to_one_ledger() {
     let _alone = alone();
