@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::report::command::{self, CommandError};
 use crate::report::explain::{self, Which};
 use crate::report::{ledger, reconcile as books};
-use crate::spool::inspect;
+use crate::shipper::cursor;
+use crate::spool::{SpoolId, inspect};
 use crate::store::{OpenError, Place};
 use crate::time::TimeMs;
 
@@ -73,9 +74,18 @@ fn disk(config: &Config) -> Result<books::Disk, CommandError> {
         unspooled: survey.position.unspooled,
         late: survey.position.undurable - survey.position.unspooled,
         tail: survey.position.tail,
-        shipped: None,
+        shipped: shipped(&survey.directory, survey.position.spool),
     });
     Ok(books::Disk { spooled: spooled.collect(), faults: surveyed.faults })
+}
+
+/// How far Kafka has acknowledged a spool, by the cursor in its directory. Where nothing ever shipped there is none.
+fn shipped(directory: &Path, spool: SpoolId) -> Option<u64> {
+    match cursor::read(directory, spool) {
+        Ok(cursor::Found::Cursor(cursor)) => Some(cursor.next),
+        // A damaged one is made anew by the shipper, which sends again.
+        Ok(cursor::Found::None | cursor::Found::Damaged) | Err(_) => None,
+    }
 }
 
 /// A date is the start of that day in `report.time_zone`, anything else RFC 3339 (contract P5).

@@ -13,6 +13,7 @@ mod edge_worker;
 mod exit;
 mod house;
 mod keys;
+mod links;
 mod logging;
 mod observed;
 mod place;

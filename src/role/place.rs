@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn a_url_file_makes_postgresql_the_store() {
         let (_directory, config) = configured("postgresql://afflux:hunter2@db.example/books\n");
-        assert_eq!(place(&config).unwrap().to_string(), "postgresql://db.example/books");
+        assert_eq!(place(&config).unwrap().to_string(), "postgresql://db.example:5432/books");
         assert!(file(&config).to_string().ends_with("data/afflux.sqlite"));
         let config = Config::load(None, []).unwrap();
         assert!(matches!(place(&config), Ok(Place::Sqlite(_))));

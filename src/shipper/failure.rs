@@ -42,7 +42,7 @@ impl Pause {
         let whole = SHORTEST * (1 << self.failures.min(DOUBLINGS));
         // A linear congruential step: it only has to differ between machines.
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let less = whole.as_millis() as u64 / 2 * (self.random >> 48) >> 16;
+        let less = (whole.as_millis() as u64 / 2 * (self.random >> 48)) >> 16;
         self.until = Some(Instant::now() + whole - Duration::from_millis(less));
         self.failures = self.failures.saturating_add(1);
         self.failures == 1

@@ -84,6 +84,9 @@ impl Shipper {
         let (topic, place) = (ship.topic(), (ship.topic(), cursor.partition));
         let home = self.homes.at(place);
         home.waiting = home.waiting.saturating_sub(1);
+        if sent == Sent::Heartbeat {
+            ship.heartbeat_waits = false;
+        }
         let delivered = match report.result {
             Ok(delivered) => delivered,
             Err(fault) => {

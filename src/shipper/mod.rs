@@ -111,8 +111,8 @@ const BUSY: Duration = Duration::from_millis(1);
 
 impl Shipper {
     pub fn new(parts: Parts) -> Shipper {
-        let routes = [Topic::Clicks, Topic::Conversions].map(|topic| Route::new(parts.cluster.topic(topic)));
         let random = parts.settings.random;
+        let routes = [Topic::Clicks, Topic::Conversions].map(|topic| Route::new(parts.cluster.topic(topic), random));
         Shipper {
             parts,
             producer: None,

@@ -16,8 +16,8 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn new(topic: String) -> Route {
-        Route { topic, partitions: None, outage: None, pause: Pause::new(0) }
+    pub fn new(topic: String, random: u64) -> Route {
+        Route { topic, partitions: None, outage: None, pause: Pause::new(random) }
     }
 
     /// How many partitions it has, if that is known since a short time.

@@ -51,6 +51,8 @@ pub struct Ship {
     /// Refused for good, with why: a `parked` event stands in for it.
     pub parked: BTreeMap<u64, &'static str>,
     pub heartbeat_at: Option<Instant>,
+    /// One waits in the client: no other is put behind it, or they would fill it while Kafka is away.
+    pub heartbeat_waits: bool,
     /// What the client knows it by.
     pub slot: Option<u16>,
     /// Its partition is not there.
@@ -109,6 +111,7 @@ impl Ship {
             seal,
             parked: BTreeMap::new(),
             heartbeat_at: None,
+            heartbeat_waits: false,
             slot: None,
             homeless: false,
             retry_at: None,
@@ -233,6 +236,7 @@ impl Ship {
         self.pending.clear();
         self.lost = None;
         self.slot = None;
+        self.heartbeat_waits = false;
         if self.reader.as_ref().is_some_and(|reader| reader.next_seq() != self.read) {
             self.reader = None;
         }

@@ -42,8 +42,8 @@ impl Shipper {
                 return (ship.seal == Seal::Open).then_some(Sent::Seal);
             }
             // Thousands of old spools get a home when their turn comes.
-            let is_known = ship.cursor.is_some() || !is_sealed;
-            (is_known && ship.heartbeat_at.is_none_or(|at| at.elapsed() >= every)).then_some(Sent::Heartbeat)
+            let may_tell = (ship.cursor.is_some() || !is_sealed) && !ship.heartbeat_waits;
+            (may_tell && ship.heartbeat_at.is_none_or(|at| at.elapsed() >= every)).then_some(Sent::Heartbeat)
         };
         self.ships.values().filter_map(|ship| Some((ship.id(), due(ship)?))).collect()
     }
@@ -72,6 +72,7 @@ impl Shipper {
             ship.seal = Seal::Sent;
         } else {
             ship.heartbeat_at = Some(Instant::now());
+            ship.heartbeat_waits = true;
             self.parts.metrics.heartbeats.add(1);
         }
         Ok(true)

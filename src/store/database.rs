@@ -11,7 +11,7 @@ const LOCK: i64 = 0x4166_6c78;
 
 /// Connects and brings the tables up to date.
 pub fn open(url: &PostgresUrl) -> Result<Session, OpenError> {
-    let session = connect(url)?;
+    let session = connect(url, true)?;
     match found(&session, url)? {
         Found::Version(VERSION) => Ok(session),
         Found::Version(found) if found > VERSION => Err(newer(url, found)),
@@ -29,7 +29,7 @@ pub fn open(url: &PostgresUrl) -> Result<Session, OpenError> {
 
 /// Connects to an existing store of this version; changes nothing in it.
 pub fn open_to_read(url: &PostgresUrl) -> Result<Session, OpenError> {
-    let session = connect(url)?;
+    let session = connect(url, false)?;
     match found(&session, url)? {
         Found::Version(VERSION) => Ok(session),
         Found::Version(found) if found > VERSION => Err(newer(url, found)),
@@ -39,8 +39,8 @@ pub fn open_to_read(url: &PostgresUrl) -> Result<Session, OpenError> {
     }
 }
 
-fn connect(url: &PostgresUrl) -> Result<Session, OpenError> {
-    Session::connect(url.config()).map_err(|source| OpenError::Postgres { place: place(url), source })
+fn connect(url: &PostgresUrl, writes: bool) -> Result<Session, OpenError> {
+    Session::connect(url.config(), writes).map_err(|source| OpenError::Postgres { place: place(url), source })
 }
 
 enum Found {

@@ -1,6 +1,6 @@
 //! The ledger's entries: appended, never edited (triggers hold that), unique by their ID.
 
-use super::value::{Row, params};
+use super::value::{Bind, Row, Value, params};
 use super::{Batch, RowId, StoreError, View};
 use crate::catalog::MerchantId;
 use crate::ledger::Entry;
@@ -21,25 +21,22 @@ pub struct BookLine {
 
 impl Batch<'_> {
     pub fn add_entries(&self, id: RowId, entries: &[Entry]) -> Result<(), StoreError> {
-        let sql = "INSERT INTO entries (entry_id, conversion, revision, line, account, currency, amount, at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        for entry in entries {
-            let (entry_id, account) = (entry.id().0, entry.account.to_string());
-            self.execute(
-                sql,
-                params![
-                    entry_id,
-                    id.0,
-                    entry.revision,
-                    entry.line,
-                    account,
-                    entry.currency.as_str(),
-                    entry.amount,
-                    entry.at_ms.0
-                ],
-            )?;
-        }
-        Ok(())
+        let texts: Vec<(String, String)> =
+            entries.iter().map(|entry| (entry.id().0, entry.account.to_string())).collect();
+        let rows = entries.iter().zip(&texts).map(|(entry, (entry_id, account))| {
+            [
+                entry_id.value(),
+                id.0.value(),
+                entry.revision.value(),
+                entry.line.value(),
+                account.value(),
+                Value::Text(entry.currency.as_str()),
+                entry.amount.value(),
+                entry.at_ms.0.value(),
+            ]
+        });
+        let table = "entries (entry_id, conversion, revision, line, account, currency, amount, at_ms)";
+        self.connection.insert(table, rows, "")
     }
 }
 

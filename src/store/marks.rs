@@ -53,15 +53,22 @@ impl Batch<'_> {
     pub fn move_mark(&self, mark: &Mark, from: u64) -> Result<(), StoreError> {
         let ms = |time: Option<TimeMs>| time.map(|time| time.0);
         let spool = bits(mark.spool.0);
-        self.execute(
-            "INSERT INTO marks (spool, topic, next) VALUES (?1, ?2, 0) ON CONFLICT (spool) DO NOTHING",
-            params![spool, topic_name(mark.topic)],
-        )?;
-        let moved = self.execute(
-            "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6
-             WHERE spool = ?1 AND next = ?7",
-            params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
-        )?;
+        let update = || {
+            self.execute(
+                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6
+                 WHERE spool = ?1 AND next = ?7",
+                params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
+            )
+        };
+        let mut moved = update()?;
+        if moved == 0 && from == 0 {
+            // The first of a spool.
+            self.execute(
+                "INSERT INTO marks (spool, topic, next) VALUES (?1, ?2, 0) ON CONFLICT (spool) DO NOTHING",
+                params![spool, topic_name(mark.topic)],
+            )?;
+            moved = update()?;
+        }
         if moved == 1 { Ok(()) } else { Err(StoreError::MarkMoved { spool: mark.spool.0, expected: from }) }
     }
 

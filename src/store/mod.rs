@@ -33,6 +33,8 @@ mod sqlite;
 mod states;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod touches;
 mod value;
 mod waiting;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::time::Duration;
 
+use ::postgres::config::TargetSessionAttrs;
 use ::postgres::fallible_iterator::FallibleIterator;
 use ::postgres::types::private::BytesMut;
 use ::postgres::types::{IsNull, ToSql, Type, to_sql_checked};
@@ -31,10 +32,15 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn connect(config: &::postgres::Config) -> Result<Session, ::postgres::Error> {
+    /// `writes`: of several hosts the one that takes writes.
+    pub fn connect(config: &::postgres::Config, writes: bool) -> Result<Session, ::postgres::Error> {
+        let name = config.get_application_name().unwrap_or("afflux").to_owned();
+        let mut config = config.clone();
+        if writes {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let mut client = config
-            .clone()
-            .application_name("afflux")
+            .application_name(&name)
             .connect_timeout(CONNECT_TIMEOUT)
             .keepalives(true)
             .keepalives_idle(KEEPALIVE_IDLE)
@@ -44,7 +50,9 @@ impl Session {
             // What the server only remarks on is nothing to tell.
             .notice_callback(|_| {})
             .connect(NoTls)?;
-        client.batch_execute(IDLE_IN_TRANSACTION)?;
+        if writes {
+            client.batch_execute(IDLE_IN_TRANSACTION)?;
+        }
         Ok(Session { client: RefCell::new(client), statements: RefCell::default() })
     }
 
@@ -91,10 +99,11 @@ impl Session {
         let statement = self.statement(sql)?;
         let mut client = self.client()?;
         let mut rows = client.query_raw(&statement, params)?;
-        let first = rows.next()?.map(|row| read(&Row::Postgres(&row))).transpose()?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let first = read(&Row::Postgres(&row))?;
         // To the end: an error behind the first row is an error too.
         while rows.next()?.is_some() {}
-        Ok(first)
+        Ok(Some(first))
     }
 
     /// PostgreSQL answers the COMMIT of a failed transaction with a ROLLBACK and no error; the statement before it fails.

@@ -31,14 +31,12 @@ impl Batch<'_> {
         lane: i32,
     ) -> Result<(), StoreError> {
         match self.connection {
-            Connection::Sqlite(_) => self.connection.execute_each(
-                "INSERT INTO click_rollups
-                     (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane,
-                      clicks, billable, rejected)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT DO UPDATE SET clicks = clicks + excluded.clicks, billable = billable + excluded.billable,
-                     rejected = rejected + excluded.rejected",
+            Connection::Sqlite(_) => self.connection.insert(
+                "click_rollups (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane,
+                     clicks, billable, rejected)",
                 rows.map(|(key, counts)| values(key, counts, lane)),
+                "ON CONFLICT DO UPDATE SET clicks = clicks + excluded.clicks, billable = billable + excluded.billable,
+                     rejected = rejected + excluded.rejected",
             ),
             Connection::Postgres(_) => {
                 let rows: Vec<(&ClickKey, Counts)> = rows.collect();
@@ -103,7 +101,8 @@ impl View<'_> {
     /// Source and sub1 of all rows of a publisher's hour.
     pub fn labels(&self, scope: Scope) -> Result<Vec<SourceAndSub>, StoreError> {
         let sql = "SELECT DISTINCT source, sub1 FROM click_rollups
-             WHERE quarter_ms IN (?1, ?1 + 900000, ?1 + 1800000, ?1 + 2700000) AND publisher_id = ?2";
+             WHERE quarter_ms IN (CAST(?1 AS BIGINT), CAST(?1 AS BIGINT) + 900000, CAST(?1 AS BIGINT) + 1800000,
+                 CAST(?1 AS BIGINT) + 2700000) AND publisher_id = ?2";
         self.connection.rows(sql, params![scope.hour.0, scope.publisher_id.0], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 

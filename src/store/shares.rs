@@ -1,6 +1,6 @@
 //! The latest decision of each conversion once more, as reports group it.
 
-use super::value::{Row, params};
+use super::value::{Bind, Row, Value, params};
 use super::{Batch, RowId, StoreError, View, unbits};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::money::{Currency, MinorUnits};
@@ -28,6 +28,13 @@ pub struct ShareRow {
     pub reversed: MinorUnits,
 }
 
+macro_rules! columns {
+    () => {
+        "conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1, type, \
+         coupon_code, currency, amount, commission, reversed"
+    };
+}
+
 impl Batch<'_> {
     /// Before those of another decision take their place.
     pub fn remove_shares(&self, id: RowId) -> Result<(), StoreError> {
@@ -36,38 +43,8 @@ impl Batch<'_> {
     }
 
     pub fn add_shares(&self, rows: &[ShareRow]) -> Result<(), StoreError> {
-        for row in rows {
-            self.execute(
-                "INSERT INTO shares (conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1,
-                     type, coupon_code, currency, amount, commission, reversed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-                params![
-                    row.conversion.0,
-                    row.occurred.0,
-                    row.merchant_id.0,
-                    row.offer_id.map(|id| id.0),
-                    row.publisher_id.map(|id| id.0),
-                    row.link,
-                    row.source,
-                    row.sub1,
-                    row.kind,
-                    row.coupon_code,
-                    row.currency.as_str(),
-                    row.amount,
-                    row.commission,
-                    row.reversed
-                ],
-            )?;
-        }
-        Ok(())
+        self.connection.insert(concat!("shares (", columns!(), ")"), rows.iter().map(values), "")
     }
-}
-
-macro_rules! columns {
-    () => {
-        "conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1, type, \
-         coupon_code, currency, amount, commission, reversed"
-    };
 }
 
 impl View<'_> {
@@ -99,6 +76,25 @@ impl View<'_> {
         );
         self.connection.query(sql, params![from.0, to.0], |row| show(share_row(row)?))
     }
+}
+
+fn values(row: &ShareRow) -> [Value<'_>; 14] {
+    [
+        row.conversion.0.value(),
+        row.occurred.0.value(),
+        row.merchant_id.0.value(),
+        row.offer_id.map_or(Value::Null, |id| Value::Int(i64::from(id.0))),
+        row.publisher_id.map_or(Value::Null, |id| Value::Int(i64::from(id.0))),
+        row.link.value(),
+        row.source.value(),
+        row.sub1.value(),
+        row.kind.value(),
+        row.coupon_code.value(),
+        Value::Text(row.currency.as_str()),
+        row.amount.value(),
+        row.commission.value(),
+        row.reversed.value(),
+    ]
 }
 
 fn share_row(row: &Row<'_>) -> Result<ShareRow, StoreError> {

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Place, PostgresUrl};
+use super::value::Value;
+use super::{Place, PostgresUrl, Store, sqlite};
 
 /// A place for one test: a file in a directory of its own, or a schema of its own. Gone with this.
 pub struct Home {
@@ -36,13 +37,50 @@ pub fn database() -> Home {
     admin(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}"));
     let url = server();
     let sign = if url.contains('?') { '&' } else { '?' };
-    let url = PostgresUrl::parse(&format!("{url}{sign}options=-c%20search_path%3D{schema}")).unwrap();
+    let url = PostgresUrl::parse(&format!("{url}{sign}application_name={schema}&options=-c%20search_path%3D{schema}"))
+        .unwrap();
     Home { place: Place::Postgres(url), kept: Kept::Schema(schema) }
 }
 
 /// Statements of somebody with all rights on the test's server.
 pub fn admin(sql: &str) {
-    postgres::Client::connect(&server(), postgres::NoTls).unwrap().batch_execute(sql).unwrap();
+    apart(|| postgres::Client::connect(&server(), postgres::NoTls).unwrap().batch_execute(sql).unwrap());
+}
+
+/// On a thread of its own: a test may run within a runtime, where a connection to PostgreSQL may neither be used nor end.
+pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+/// Copies all rows of a file into a database, but touches, and what the file may hold of them: what reads must then answer
+/// the same. For tests that fill a store by the consumer of `serve`.
+pub fn copy(file: &Place, database: &Home) {
+    let Place::Sqlite(path) = file else { panic!("copied from a file") };
+    apart(|| {
+        let (from, to) = (rusqlite::Connection::open(path).unwrap(), Store::open(&database.place).unwrap());
+        let tables = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+             AND relkind = 'r' AND relname NOT IN ('afflux_schema', 'outbox', 'entries')";
+        let mut tables: Vec<String> = to.connection.rows(tables, &[], |row| row.get(0)).unwrap();
+        to.connection.run("ALTER TABLE entries DISABLE TRIGGER ALL; DELETE FROM entries").unwrap();
+        to.connection.run("ALTER TABLE entries ENABLE TRIGGER ALL").unwrap();
+        tables.push("entries".into());
+        tables.iter().for_each(|table| copy_table(&from, &to, table));
+    });
+}
+
+fn copy_table(from: &rusqlite::Connection, to: &Store, table: &str) {
+    if table != "entries" {
+        to.connection.run(&format!("DELETE FROM {table}")).unwrap();
+    }
+    let mut read = from.prepare(&format!("SELECT * FROM {table}")).unwrap();
+    let (names, width) = (read.column_names().join(", "), read.column_count());
+    let places: Vec<String> = (1..=width).map(|place| format!("?{place}")).collect();
+    let insert = format!("INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE VALUES ({})", places.join(", "));
+    let mut rows = read.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let values: Vec<Value<'_>> = (0..width).map(|column| sqlite::column(row, column).unwrap()).collect();
+        to.connection.execute(&insert, &values).unwrap();
+    }
 }
 
 fn server() -> String {
@@ -51,6 +89,14 @@ fn server() -> String {
 }
 
 impl Home {
+    /// Of a database.
+    pub fn schema(&self) -> &str {
+        match &self.kept {
+            Kept::Schema(schema) => schema,
+            Kept::Directory { .. } => panic!("a file has no schema"),
+        }
+    }
+
     /// The tables as somebody else sees them, to break what the store holds.
     pub fn run(&self, sql: &str) {
         match (&self.place, &self.kept) {

@@ -81,6 +81,9 @@ struct RoundTrip {
 /// Nothing is wrong.
 const FINE: i32 = 0;
 
+/// What is wrong with all brokers, not with one among others.
+const OF_ALL: [Code; 4] = [Code::AllBrokersDown, Code::Authentication, Code::SSL, Code::SaslAuthenticationFailed];
+
 pub struct Context {
     /// Bounded by what may wait in the client.
     reports: Mutex<Vec<Report>>,
@@ -98,8 +101,7 @@ impl Context {
     }
 
     pub fn trouble(&self) -> Option<Code> {
-        let known = [Code::AllBrokersDown, Code::Authentication, Code::SSL, Code::Resolve];
-        known.into_iter().find(|code| *code as i32 == self.trouble.load(Relaxed))
+        OF_ALL.into_iter().find(|code| *code as i32 == self.trouble.load(Relaxed))
     }
 
     fn reports(&self) -> MutexGuard<'_, Vec<Report>> {
@@ -122,7 +124,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "Kafka's client");
-        if let Some(code) = error.rdkafka_error_code() {
+        if let Some(code) = error.rdkafka_error_code().filter(|code| OF_ALL.contains(code)) {
+            // Until something is delivered.
             self.trouble.store(code as i32, Relaxed);
         }
     }

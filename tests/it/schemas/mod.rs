@@ -108,7 +108,7 @@ fn v7_a_duplicate_is_described() {
     assert_described(&json!({
         "event": "click", "schema": 1, "spool": "00000000000000ff", "seq": 3, "click_id": id, "clicked_at_ms": 5,
         "offer_id": 12, "publisher_id": 34, "merchant_id": 1, "visitor_key": "0123456789abcdef", "visitor_new": false,
-        "ip_key": "0123456789abcdef", "flags": ["duplicate"], "billable": false, "duplicate_of": id,
+        "ip_key": "0123456789abcdef", "flags": [], "billable": false, "duplicate_of": id,
         "edge": "edge-1", "catalog": "01234567",
     }));
 }
@@ -148,7 +148,7 @@ fn v9_the_facts_of_a_decision_are_described() {
     let id = reports(&mut server.api(), &click_id);
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("Authorization", authorization.as_str())];
-    let mut read = |target: &str| server.api().get(target, &headers).json();
+    let read = |target: &str| server.api().get(target, &headers).json();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while read(&format!("/v1/conversions/{id}"))["refunds"].as_array().is_none_or(|refunds| refunds.len() < 2) {
         assert!(std::time::Instant::now() < deadline, "not decided");
@@ -162,4 +162,27 @@ fn v9_the_facts_of_a_decision_are_described() {
         event.as_object_mut().expect("an object").extend(answer.as_object().expect("an object").clone());
         assert_described(&event);
     }
+}
+
+/// What `docs/stream.md` reads of an event is there.
+#[test]
+fn v1_the_tables_of_the_document_name_fields_that_exist() {
+    let path = format!("{}/docs/stream.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut tables = 0;
+    for (start, name) in [
+        ("CREATE TABLE afflux_clicks_queue\n", "click"),
+        ("CREATE TABLE afflux_attributions_queue\n", "attribution"),
+        ("CREATE TABLE clicks (\n", "click"),
+    ] {
+        let (_, rest) = text.split_once(start).expect(start);
+        let schema = schema(name);
+        let columns = rest.lines().skip_while(|line| *line == "(").take_while(|line| line.starts_with("    "));
+        let fields = columns.filter(|line| !line.contains(" AS ") && !line.contains("WATERMARK"));
+        for field in fields.filter_map(|line| line.split_whitespace().next()) {
+            assert!(schema["properties"].get(field).is_some(), "{start}: {field}");
+            tables += 1;
+        }
+    }
+    assert!(tables > 40, "{tables}");
 }
