@@ -142,7 +142,7 @@ impl Shipper {
         self.parts.metrics.resent.add(resent);
         self.slots.clear();
         self.waiting_bytes = 0;
-        self.homes.homes.values_mut().for_each(|home| home.waiting = 0);
+        self.homes.nothing_waits();
     }
 
     /// Nothing of the topic is taken: it is left alone for a while.

@@ -37,6 +37,10 @@ impl Homes {
         self.homes.get(&place).map_or(0, |home| home.waiting)
     }
 
+    pub fn nothing_waits(&mut self) {
+        self.homes.values_mut().for_each(|home| home.waiting = 0);
+    }
+
     /// What an earlier lifetime delivered.
     pub fn remember(&mut self, place: Place, offset: i64, at: TimeMs) {
         let home = self.at(place);
@@ -74,5 +78,49 @@ impl Homes {
         home.suspicious = false;
         home.history.clear();
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: Place = (Topic::Clicks, 3);
+    const MINUTE: i64 = 60_000;
+
+    fn at(minutes: i64) -> TimeMs {
+        TimeMs(1_700_000_000_000 + minutes * MINUTE)
+    }
+
+    /// Half an hour in which a hundred records a minute were delivered.
+    fn half_an_hour() -> Homes {
+        let mut homes = Homes::default();
+        assert!((0..30).all(|minute| homes.deliver(HOME, minute * 100, at(minute))));
+        homes
+    }
+
+    #[test]
+    fn r1_an_offset_that_was_there_before_is_a_loss_once() {
+        let mut homes = half_an_hour();
+        assert!(!homes.deliver(HOME, 2_900, at(30)) && !homes.deliver(HOME, 7, at(30)));
+        homes.forget(HOME, 7, at(30));
+        assert!(homes.deliver(HOME, 7, at(30)));
+    }
+
+    #[test]
+    fn r1_what_is_gone_for_longer_than_ten_minutes_asks_for_all_that_is_kept() {
+        // Ten minutes before the thirtieth stood 2,000.
+        for (end, all) in [(2_950, false), (2_001, false), (2_000, true), (0, true)] {
+            assert_eq!(half_an_hour().forget(HOME, end, at(30)), all, "{end}");
+        }
+        // Nobody knows what stood there ten minutes ago.
+        let mut homes = Homes::default();
+        assert!(homes.deliver(HOME, 5, at(0)));
+        assert!(homes.forget(HOME, 3, at(1)));
+        // An earlier lifetime delivered it an hour ago: it must be there.
+        homes.remember(HOME, 500, at(0));
+        assert!(!homes.forget(HOME, 501, at(60)));
+        homes.remember(HOME, 500, at(0));
+        assert!(homes.forget(HOME, 400, at(60)));
     }
 }

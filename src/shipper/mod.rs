@@ -148,6 +148,9 @@ impl Shipper {
             let much = sent > 0 && sent * 2 >= self.parts.settings.batch_records;
             self.hear(if much { BUSY } else { PACE });
         } else {
+            // Of a spool whose directory has gone nobody has counted down.
+            self.waiting_bytes = 0;
+            self.homes.nothing_waits();
             self.hear(Duration::ZERO);
             self.parts.spools.wait_for_move(moves, IDLE);
             // Not more often: a trickle of clicks must not cost a round each.
@@ -175,7 +178,7 @@ impl Shipper {
         self.producer.is_some()
     }
 
-    /// Saves the cursors that have moved: of each at most once a second, or all `now`. Only then its records may be
+    /// Saves the cursors that have moved: of each at most once a second, or `all` now. Only then its records may be
     /// deleted.
     fn save(&mut self, all: bool) {
         let now = self.parts.clock.now();

@@ -158,3 +158,33 @@ fn p11_one_process_ships_and_the_other_waits_for_its_end() {
         running.join().unwrap();
     });
 }
+
+#[test]
+fn r1_a_spool_goes_back_ten_minutes_and_the_next_lifetime_knows_as_well() {
+    let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
+    let spools = spools(home.path());
+    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+    let id = writer.id();
+    let world = World::new(&spools, &mock.cluster);
+    let mut shipper = world.shipper();
+    for minute in 1..=30 {
+        (0..10).for_each(|number| click(&mut writer, number));
+        world.until(&mut shipper, "shipped", |shipper| {
+            shipper.ships.get(&id).is_some_and(|ship| ship.acked == minute * 10)
+        });
+        world.clock.advance(60_000);
+        shipper.save(true);
+    }
+    let now = crate::clock::Clock::now(&*world.clock);
+    assert_eq!(shipper.ships[&id].back(now), 200);
+    drop(shipper);
+    let mut shipper = world.shipper();
+    world.until(&mut shipper, "met", |shipper| shipper.ships.contains_key(&id));
+    assert_eq!(shipper.ships[&id].back(now), 200, "as it was saved");
+    shipper.give_up(&mut Default::default());
+    shipper.resend_lost((Topic::Clicks, 0), 290);
+    world.until(&mut shipper, "shipped again", |shipper| shipper.ships[&id].acked == 300);
+    let read = &consume(&mock.cluster, Topic::Clicks)[&id];
+    assert_eq!((read.next, read.early), (300, 0));
+    assert!(read.again >= 100, "{}", read.again);
+}
