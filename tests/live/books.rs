@@ -69,7 +69,7 @@ pub fn close_with(cluster: &mut Cluster, answers: &Answers, closing: Closing) {
     });
     assert_every_order_is_decided(&cluster.console, answers);
     let expected = (!closing.by_twin).then(|| oracle::ledger(&events));
-    let sums = settled_ledger(&cluster.console, expected.as_ref(), "the cluster");
+    let sums = settled_ledger(&cluster.console, &events, expected.as_ref(), "the cluster");
     succeeds(&cluster.console, &["ledger", "check"]);
     wait_for(CLOSING, "reconcile finds no gap", || {
         cluster.edges.iter().chain([&cluster.console]).try_for_each(|process| run(process, &["reconcile"]).map(drop))
@@ -77,7 +77,7 @@ pub fn close_with(cluster: &mut Cluster, answers: &Answers, closing: Closing) {
     let drained = begun.elapsed();
     cluster.edges.iter_mut().for_each(Process::stop);
     if restored == 0 {
-        let twin = crate::twin::ledger(cluster, reported, expected.as_ref());
+        let twin = crate::twin::ledger(cluster, &events, reported, expected.as_ref());
         assert_eq!(twin, sums, "the cluster's ledger and that of one process");
     }
     println!(
@@ -282,17 +282,41 @@ pub fn assert_every_order_is_decided(console: &Process, answers: &Answers) {
 }
 
 /// Waits until the ledger is what is expected: refunds and second looks may come last.
-pub fn wait_for_ledger(process: &Process, expected: &Sums, whose: &str) -> Sums {
-    wait_for(CLOSING, &format!("the ledger of {whose} equals the oracle"), || {
+pub fn wait_for_ledger(process: &Process, events: &[Value], expected: &Sums, whose: &str) -> Sums {
+    let deadline = Instant::now() + CLOSING;
+    loop {
         let sums = ledger(process);
-        if sums == *expected { Ok(sums) } else { Err(difference(&sums, expected)) }
-    })
+        let Some(conversion) = first_difference(&sums, expected) else { return sums };
+        if Instant::now() > deadline {
+            show_why(process, events, conversion);
+            panic!("the ledger of {whose} and the oracle: {}", difference(&sums, expected));
+        }
+        crate::sleep_ms(100);
+    }
+}
+
+fn first_difference<'s>(sums: &'s Sums, expected: &'s Sums) -> Option<&'s str> {
+    let keys = sums.keys().chain(expected.keys());
+    keys.into_iter().find(|key| sums.get(*key) != expected.get(*key)).map(|key| key.0.as_str())
+}
+
+/// What the program says of a conversion, and the facts that it had.
+fn show_why(process: &Process, events: &[Value], conversion: &str) {
+    eprintln!("{}", run(process, &["explain", conversion]).unwrap_or_else(|said| said));
+    let reports: Vec<&Value> = events.iter().filter(|event| event["conversion_id"] == conversion).collect();
+    let clicks = reports.iter().filter_map(|report| report["click_id"].as_str());
+    let visitors: BTreeSet<&str> = clicks
+        .filter_map(|id| events.iter().find(|event| event["event"] == "click" && event["click_id"] == id))
+        .filter_map(|click| click["visitor_key"].as_str())
+        .collect();
+    let of_them = events.iter().filter(|event| event["visitor_key"].as_str().is_some_and(|key| visitors.contains(key)));
+    reports.into_iter().chain(of_them).for_each(|event| eprintln!("fact: {event}"));
 }
 
 /// What is expected, or else what stays the same for three seconds.
-pub fn settled_ledger(process: &Process, expected: Option<&Sums>, whose: &str) -> Sums {
+pub fn settled_ledger(process: &Process, events: &[Value], expected: Option<&Sums>, whose: &str) -> Sums {
     if let Some(expected) = expected {
-        return wait_for_ledger(process, expected, whose);
+        return wait_for_ledger(process, events, expected, whose);
     }
     let (mut sums, mut since) = (ledger(process), Instant::now());
     wait_for(CLOSING, &format!("the ledger of {whose} stays the same"), || {
