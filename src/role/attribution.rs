@@ -185,7 +185,7 @@ fn observed_by(base: &Base, metrics: Arc<Metrics>) -> Admin {
         for (name, help, counter) in [
             ("afflux_touch_left_out_total", "Touches beyond `touch.visitor_day_touches`.", &metrics.touches.left_out),
             (
-                "afflux_touch_index_moved_total",
+                "afflux_touch_moved_total",
                 "Times that the index stood elsewhere than where it was left.",
                 &metrics.touches.moved,
             ),
