@@ -1,8 +1,15 @@
 //! Kafka: which cluster, and the names of its topics. One module below produces, one consumes; nobody else knows the client.
 
+pub mod consumer;
+pub mod producer;
+pub mod topics;
+
 use rdkafka::ClientConfig;
 
 use crate::spool::Topic;
+
+/// The largest record that is sent: a body of intake is 1 MiB at most, and its event is not eight times that.
+pub const LARGEST_RECORD_BYTES: usize = 8 << 20;
 
 /// Brokers to ask first, and what our topics and groups begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +50,10 @@ impl Cluster {
     pub fn group(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
+}
+
+/// A real cluster for tests.
+#[cfg(test)]
+pub fn test_servers() -> String {
+    std::env::var("AFFLUX_TEST_KAFKA").expect("AFFLUX_TEST_KAFKA is not set: run the tests by scripts/servers/with")
 }

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use super::printing::{complain, printed};
 use super::{Exit, Failure, configured, place};
+use crate::clock::{Clock, WallClock};
 use crate::config::Config;
 use crate::report::command::{self, CommandError};
 use crate::report::explain::{self, Which};
 use crate::report::{ledger, reconcile as books};
-use crate::spool::inspect;
-use crate::store::OpenError;
+use crate::shipper::cursor;
+use crate::spool::{SpoolId, inspect};
+use crate::store::{OpenError, Place};
 use crate::time::TimeMs;
 
 pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json: bool) -> Result<Exit, Failure> {
@@ -49,9 +51,11 @@ pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     let store = place::place(&config).map_err(Failure::usage)?;
     printed(|out| {
         let disk = disk(&config)?;
+        let cluster = matches!(store, Place::Postgres(_)) || config.kafka.bootstrap_servers.is_some();
+        let asked = books::Asked { cluster, now: WallClock::start().now() };
         match command::open(&store) {
-            Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, out),
-            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, out),
+            Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, asked, out),
+            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, asked, out),
             Err(error) => Err(error),
         }
     })
@@ -70,8 +74,18 @@ fn disk(config: &Config) -> Result<books::Disk, CommandError> {
         unspooled: survey.position.unspooled,
         late: survey.position.undurable - survey.position.unspooled,
         tail: survey.position.tail,
+        shipped: shipped(&survey.directory, survey.position.spool),
     });
     Ok(books::Disk { spooled: spooled.collect(), faults: surveyed.faults })
+}
+
+/// How far Kafka has acknowledged a spool, by the cursor in its directory. Where nothing ever shipped there is none.
+fn shipped(directory: &Path, spool: SpoolId) -> Option<u64> {
+    match cursor::read(directory, spool) {
+        Ok(cursor::Found::Cursor(cursor)) => Some(cursor.next),
+        // A damaged one is made anew by the shipper, which sends again.
+        Ok(cursor::Found::None | cursor::Found::Damaged) | Err(_) => None,
+    }
 }
 
 /// A date is the start of that day in `report.time_zone`, anything else RFC 3339 (contract P5).

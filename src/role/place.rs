@@ -24,6 +24,16 @@ pub fn postgres(config: &Config) -> Result<Option<PostgresUrl>, Violation> {
     url.map(Some).map_err(|wrong| config.violation(KEY, format!("{}: {wrong}", path.display())))
 }
 
+/// Where a role needs PostgreSQL.
+pub fn required(config: &Config) -> Result<Place, Violation> {
+    let missing = || {
+        let message =
+            "not set; a file with the URL of the database that all attributions and consoles share is allowed";
+        config.violation("postgresql.url_file", message)
+    };
+    postgres(config)?.map(Place::Postgres).ok_or_else(missing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 //! The latest decision of each conversion once more, as reports group it.
 
 use super::value::{Bind, Row, Value, params};
-use super::{Batch, RowId, StoreError, View};
+use super::{Batch, RowId, StoreError, View, unbits};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::money::{Currency, MinorUnits};
+use crate::spool::SpoolId;
 use crate::time::TimeMs;
 
 /// One publisher's share, or the row without publisher of an unattributed conversion (contract I45).
@@ -47,6 +48,14 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
+    /// Conversions that somebody earned, by the spool of their report.
+    pub fn attributed_by_spool(&self) -> Result<Vec<(SpoolId, u64)>, StoreError> {
+        let sql = "SELECT spool, count(*) FROM conversions
+             WHERE EXISTS (SELECT 1 FROM shares WHERE conversion = conversions.id AND publisher_id IS NOT NULL)
+             GROUP BY spool ORDER BY spool";
+        self.connection.rows(sql, &[], |row| Ok((SpoolId(unbits(row.get(0)?)), row.get(1)?)))
+    }
+
     pub fn shares(&self, id: RowId) -> Result<Vec<ShareRow>, StoreError> {
         let sql = concat!("SELECT ", columns!(), " FROM shares WHERE conversion = ?1 ORDER BY publisher_id");
         self.connection.rows(sql, params![id.0], share_row)

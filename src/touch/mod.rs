@@ -6,6 +6,7 @@
 //! longest window plus the longest delay of a report. SQL stands in `store::touches`.
 
 mod filter;
+pub mod shared;
 
 use crate::click::{ClickId, VisitorKey};
 use crate::store::{Batch, Period, StoreError, View};

@@ -45,7 +45,7 @@ fn p14_an_unknown_variable_or_key_is_refused() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("AFFLUX__EDGE__COLOUR"));
-    let start = Start { config: vec![("kafka", "bootstrap_servers = \"127.0.0.1:9092\"".into())], ..Start::default() };
+    let start = Start { config: vec![("kafka", "colour = \"red\"".into())], ..Start::default() };
     server::write_config(home.path(), &start);
     let output = server::run(home.path(), &["check"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

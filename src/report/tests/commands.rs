@@ -4,11 +4,13 @@ use crate::attribution::consumer::tests::world::{ClickSketch, T0, World, click};
 use crate::report::command::Verdict;
 use crate::report::explain::{Which, explain};
 use crate::report::ledger;
-use crate::report::reconcile::{Disk, reconcile};
+use crate::report::reconcile::{Asked, Disk, reconcile};
 use crate::spool::Topic;
 use crate::store::testing::{self, Home};
 use crate::store::{Place, Reader};
 use crate::time::{HOUR_MS, TimeMs};
+
+const EMBEDDED: Asked = Asked { cluster: false, now: TimeMs(0) };
 
 /// What the consumer of `serve` found out, in its file or copied to PostgreSQL.
 struct Books {
@@ -137,7 +139,7 @@ fn ledger_check_finds_nothing_and_then_what_was_changed() {
 fn p1_reconcile_counts_what_is_attributed_by_spool() {
     for world in both() {
         let mut out = Vec::new();
-        assert_eq!(reconcile(Some(&mut reader(&world)), &Disk::default(), &mut out).unwrap(), Verdict::Good);
+        assert_eq!(reconcile(Some(&mut reader(&world)), &Disk::default(), EMBEDDED, &mut out).unwrap(), Verdict::Good);
         let text = String::from_utf8(out).unwrap();
         // Two orders and two refunds in one spool; one order was earned by two, the other by nobody.
         let sums = "conversions: 4 answered = 4 spooled + 0 undurable; 4 spooled = 4 consumed + 0 lag; 1 attributed\n";

@@ -1,0 +1,220 @@
+//! Which spools there are, and what is left of them.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::metrics::Left;
+use super::ship::Ship;
+use super::{Shipper, reship};
+use crate::spool::{Known, SpoolId, Topic};
+use crate::time::TimeMs;
+
+/// Spools that are shipped for good are listed so often: one may have been asked for again, or its directory removed.
+const FULL_LIST_EVERY: Duration = Duration::from_secs(10);
+
+/// Between looks for spools whose process died, and for those that are to be sent again.
+const RECOVER_EVERY: Duration = Duration::from_secs(2);
+
+/// Listing may take this part of the time at most: a machine may hold thousands of old spools.
+const LIST_SHARE: u32 = 20;
+
+const MEASURE_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks at disks for the time of a spool's oldest record, in one measurement.
+const MOST_LOOKS: usize = 8;
+
+/// The same complaint about a spool is made so often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Spools of which that is remembered; past it complaints may come more often.
+const MAX_COMPLAINTS: usize = 1_024;
+
+#[derive(Default)]
+pub struct Looked {
+    /// When the spools were listed, on the clock of events: before their positions were taken.
+    pub at: TimeMs,
+    next: Option<Instant>,
+    full: Option<Instant>,
+    recovered: Option<Instant>,
+    measured: Option<Instant>,
+    complaints: HashMap<SpoolId, Instant>,
+    /// What is said of the directory itself.
+    failed: Option<std::io::ErrorKind>,
+}
+
+fn is_due(last: Option<Instant>, every: Duration) -> bool {
+    last.is_none_or(|at| at.elapsed() >= every)
+}
+
+impl Looked {
+    /// Says it, unless something was said of this spool lately.
+    pub fn complain(&mut self, spool: SpoolId, say: impl FnOnce()) {
+        if self.complaints.len() >= MAX_COMPLAINTS {
+            self.complaints.clear();
+        }
+        if is_due(self.complaints.get(&spool).copied(), COMPLAIN_EVERY) {
+            self.complaints.insert(spool, Instant::now());
+            say();
+        }
+    }
+}
+
+impl Shipper {
+    pub(super) fn look(&mut self) {
+        if is_due(self.looked.recovered, RECOVER_EVERY) {
+            self.looked.recovered = Some(Instant::now());
+            let recovered = self.parts.spools.recover().map(|_| ());
+            self.complain_of_directory(recovered);
+            self.take_requests();
+        }
+        if self.looked.next.is_some_and(|next| Instant::now() < next) {
+            return;
+        }
+        let began = Instant::now();
+        let is_full = is_due(self.looked.full, FULL_LIST_EVERY);
+        self.looked.at = self.parts.clock.now();
+        let listed = if is_full { self.parts.spools.list() } else { self.parts.spools.list_unconsumed() };
+        match listed {
+            Ok(known) => self.take_note(known, is_full),
+            Err(error) => self.complain_of_directory(Err(error)),
+        }
+        self.looked.next = Some(Instant::now() + began.elapsed() * LIST_SHARE);
+    }
+
+    fn take_note(&mut self, listed: Vec<Known>, is_full: bool) {
+        if is_full {
+            self.looked.full = Some(Instant::now());
+            let there: std::collections::HashSet<SpoolId> = listed.iter().map(Known::id).collect();
+            self.ships.retain(|spool, _| there.contains(spool));
+        }
+        for known in listed {
+            match self.ships.get_mut(&known.id()) {
+                Some(ship) => ship.known = known,
+                None => self.meet(known),
+            }
+        }
+    }
+
+    /// A spool that was not known: how far it was shipped stands beside it.
+    fn meet(&mut self, known: Known) {
+        let spool = known.id();
+        match Ship::open(known) {
+            Ok((ship, is_damaged)) => {
+                if is_damaged {
+                    tracing::error!(%spool, "its cursor is damaged: all that is kept of it is sent again");
+                }
+                if let Some(cursor) = ship.cursor {
+                    let place = (ship.topic(), cursor.partition);
+                    if let Some(offset) = cursor.offset {
+                        self.homes.remember(place, offset, cursor.saved_at);
+                    }
+                    self.parts.spools.consumed(spool, cursor.next);
+                }
+                self.ships.insert(spool, ship);
+            }
+            Err(error) => {
+                self.parts.metrics.count_error("disk");
+                self.looked
+                    .complain(spool, || tracing::error!(%spool, %error, "its cursor cannot be read; trying again"));
+            }
+        }
+    }
+
+    /// Spools that are to be sent again from a number on.
+    fn take_requests(&mut self) {
+        let directory = self.parts.spools.directory().to_owned();
+        let requests = match reship::requests(&directory) {
+            Ok(requests) if requests.is_empty() => return,
+            Ok(requests) => requests,
+            Err(error) => return self.complain_of_directory(Err(error)),
+        };
+        self.give_up(&mut super::failure::Trouble::default());
+        for request in requests {
+            self.set_back(request.spool, request.from);
+            if let Err(error) = request.done(&directory) {
+                self.complain_of_directory(Err(error));
+            }
+        }
+    }
+
+    /// Nothing waits when it is called. What is set back is sent again, and its records are kept until it is.
+    pub(super) fn set_back(&mut self, spool: SpoolId, from: u64) {
+        let now = self.parts.clock.now();
+        let Some(ship) = self.ships.get_mut(&spool) else {
+            return tracing::error!(%spool, "asked to be sent again, and not known");
+        };
+        // Before anything else: what is not consumed is not deleted.
+        self.parts.spools.consumed(spool, from.min(ship.acked));
+        match ship.set_back(from, now) {
+            Ok(from) => tracing::warn!(%spool, from, "is sent again"),
+            Err(error) => {
+                self.parts.metrics.count_error("disk");
+                tracing::error!(%spool, %error, "is sent again, but that is not written down");
+            }
+        }
+    }
+
+    fn complain_of_directory(&mut self, result: std::io::Result<()>) {
+        let failed = result.as_ref().err().map(std::io::Error::kind);
+        if let Err(error) = result {
+            self.parts.metrics.count_error("disk");
+            if self.looked.failed != failed {
+                tracing::error!(%error, "the directory of the spools cannot be looked at; trying again");
+            }
+        }
+        self.looked.failed = failed;
+    }
+
+    pub(super) fn measure(&mut self) {
+        if !is_due(self.looked.measured, MEASURE_EVERY) {
+            return;
+        }
+        self.looked.measured = Some(Instant::now());
+        let (mut left, mut looks, mut oldest, mut cursor_age) = (Left::default(), 0, None::<TimeMs>, Duration::ZERO);
+        for ship in self.ships.values_mut().filter(|ship| !ship.is_done()) {
+            left.spools += 1;
+            left.records += ship.lag();
+            looks += usize::from(ship.must_look());
+            let at = ship.oldest(looks <= MOST_LOOKS);
+            oldest = oldest.into_iter().chain(at).min();
+            cursor_age = ship.moved_at.map_or(cursor_age, |at| at.elapsed().max(cursor_age));
+        }
+        let metrics = &self.parts.metrics;
+        metrics.lag_records.set(left.records as i64);
+        metrics.spools.set(left.spools as i64);
+        metrics.lag_ms.set(oldest.map_or(0, |at| (self.parts.clock.now().0 - at.0).max(0)));
+        metrics.cursor_age_ms.set(cursor_age.as_millis() as i64);
+        metrics.homeless.set(self.ships.values().filter(|ship| ship.homeless).count() as i64);
+        if self.looked.full.is_some() {
+            // Not before what moved is on disk: who waits for the end may end the process.
+            let is_moving = self.ships.values().any(|ship| ship.moved_at.is_some());
+            metrics.set_left(Left { spools: left.spools.max(is_moving.into()), ..left });
+        }
+    }
+
+    /// The partition of a spool is said not to be there. Later ones find others; this one waits until it is.
+    pub(super) fn find_home_again(&mut self, spool: SpoolId) {
+        let Some(topic) = self.ships.get(&spool).map(Ship::topic) else { return };
+        self.routes[topic as usize].forget_partitions();
+        if self.look_for_homes(topic) == 0 {
+            // It is there for all that is known: the client will learn of it.
+            self.close(topic, "no_partition");
+        }
+    }
+
+    /// Which spools have no home now. Returns how many.
+    pub(super) fn look_for_homes(&mut self, topic: Topic) -> usize {
+        let Ok(Some(partitions)) = self.partitions_of(topic) else { return 0 };
+        let mut homeless = 0;
+        for ship in self.ships.values_mut().filter(|ship| ship.topic() == topic && !ship.is_done()) {
+            let was = ship.homeless;
+            ship.homeless = ship.cursor.is_some_and(|cursor| cursor.partition as u32 >= partitions);
+            homeless += usize::from(ship.homeless);
+            if ship.homeless && !was {
+                let (spool, partition) = (ship.id(), ship.cursor.map(|cursor| cursor.partition));
+                let topic = &self.routes[topic as usize].topic;
+                tracing::error!(%spool, topic, ?partition, partitions, "its partition is not there; it waits for it");
+            }
+        }
+        homeless
+    }
+}

@@ -1,0 +1,7 @@
+//! The shipper against librdkafka's mock cluster, and against a real one where the mock cannot tell.
+
+mod kills;
+mod life;
+mod real;
+mod refused;
+mod world;
