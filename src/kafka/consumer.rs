@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -23,6 +23,9 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// How long a seek may take, while nothing else is read.
 const SEEK: Duration = Duration::from_secs(2);
+
+/// The pause after a partition that has stopped did not go on.
+const REVIVE_EVERY: Duration = Duration::from_millis(500);
 
 /// One of the partitions that a consumer reads: its topic's place among the topics, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,7 +55,7 @@ pub enum Heard<'m> {
     /// Somebody else reads these from now on.
     Revoked(Vec<Partition>),
     /// What was due is not there: records were deleted, or the topic was made anew. It goes on at the oldest there is.
-    Reset(Partition),
+    Reset { partition: Partition, to: i64 },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +75,15 @@ pub struct Consumer {
     positions: BTreeMap<Partition, Start>,
     /// Changes told by the client and not by us yet.
     changes: VecDeque<Change>,
+    /// Partitions that may have stopped, as an offset was not there: the client says so once, and not of which.
+    stopped: VecDeque<Partition>,
+    revive_from: Instant,
 }
 
 enum Change {
     Assigned(BTreeMap<Partition, Start>),
     Revoked(Vec<Partition>),
-    Reset(Partition),
+    Reset { partition: Partition, to: i64 },
 }
 
 /// What the client tells while it is polled.
@@ -97,7 +103,14 @@ impl Consumer {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .create_with_context(told)?;
         client.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Consumer { client, topics: topics.to_vec(), positions: BTreeMap::new(), changes: VecDeque::new() })
+        Ok(Consumer {
+            client,
+            topics: topics.to_vec(),
+            positions: BTreeMap::new(),
+            changes: VecDeque::new(),
+            stopped: VecDeque::new(),
+            revive_from: Instant::now(),
+        })
     }
 
     /// Where partitions begin that are assigned from now on; all others at their beginning.
@@ -107,6 +120,9 @@ impl Consumer {
 
     /// Waits at most `timeout` for the next thing. `None`: nothing came.
     pub fn poll<T>(&mut self, timeout: Duration, hear: impl FnOnce(Heard<'_>) -> T) -> Result<Option<T>, ConsumeError> {
+        if self.changes.is_empty() {
+            self.revive()?;
+        }
         if let Some(change) = self.changes.pop_front() {
             return Ok(Some(hear(self.told(change))));
         }
@@ -152,6 +168,17 @@ impl Consumer {
         moved
     }
 
+    /// The offset that the next record of a partition will get.
+    pub fn end(&self, partition: Partition) -> Result<i64, KafkaError> {
+        let topic = &self.topics[partition.topic];
+        self.client.fetch_watermarks(topic, partition.number, ASK).map(|(_, high)| high)
+    }
+
+    /// Of a partition the first record that was written at `ms` or later, if there is one.
+    pub fn since(&self, partition: Partition, ms: i64) -> Result<Option<i64>, KafkaError> {
+        since(&self.client, &self.topics[partition.topic], partition.number, ms)
+    }
+
     /// Tells Kafka's own tools how far we are. No promise rests on it.
     pub fn commit(&self, offsets: impl Iterator<Item = (Partition, i64)>) {
         let mut list = TopicPartitionList::new();
@@ -177,7 +204,7 @@ impl Consumer {
                 self.positions.retain(|partition, _| !partitions.contains(partition));
                 Heard::Revoked(partitions)
             }
-            Change::Reset(partition) => Heard::Reset(partition),
+            Change::Reset { partition, to } => Heard::Reset { partition, to },
         }
     }
 
@@ -189,26 +216,57 @@ impl Consumer {
     fn failed(&mut self, error: KafkaError) -> Result<(), ConsumeError> {
         match error {
             KafkaError::MessageConsumptionFatal(_) => Err(ConsumeError::Broken(error)),
-            // Which partition it is the error does not say.
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.reset()
+                let known = std::mem::take(&mut self.stopped);
+                let others = self.positions.keys().filter(|partition| !known.contains(partition));
+                self.stopped = known.iter().chain(others).copied().collect();
+                Ok(())
             }
             error => Err(ConsumeError::Trouble(error)),
         }
     }
 
-    /// Brings every position into what is there.
-    fn reset(&mut self) -> Result<(), ConsumeError> {
-        for (partition, position) in self.positions.clone() {
-            let topic = &self.topics[partition.topic];
-            let (low, high) =
-                self.client.fetch_watermarks(topic, partition.number, ASK).map_err(ConsumeError::Trouble)?;
-            let is_there = matches!(position, Start::At(next) if (low..=high).contains(&next));
-            if !is_there && self.seek(partition, Start::At(low)) {
-                self.changes.push_back(Change::Reset(partition));
+    /// Goes on in every partition that may have stopped: where it was, or else in what is there. Until each has gone on
+    /// they stay in the list; one that does not get there does not hold up the others.
+    fn revive(&mut self) -> Result<(), ConsumeError> {
+        let began = Instant::now();
+        if self.stopped.is_empty() || began < self.revive_from {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for _ in 0..self.stopped.len() {
+            let Some(partition) = self.stopped.pop_front() else { break };
+            match self.revive_one(partition) {
+                Ok(true) => {}
+                Ok(false) => self.stopped.push_back(partition),
+                Err(error) => {
+                    self.stopped.push_back(partition);
+                    result = Err(ConsumeError::Trouble(error));
+                }
+            }
+            if began.elapsed() >= ASK {
+                break;
             }
         }
-        Ok(())
+        self.revive_from = Instant::now() + REVIVE_EVERY;
+        result
+    }
+
+    fn revive_one(&mut self, partition: Partition) -> Result<bool, KafkaError> {
+        let Some(position) = self.positions.get(&partition).copied() else { return Ok(true) };
+        let (low, high) = self.client.fetch_watermarks(&self.topics[partition.topic], partition.number, ASK)?;
+        let to = match position {
+            Start::At(next) if (low..=high).contains(&next) => next,
+            _ => low,
+        };
+        if !self.seek(partition, Start::At(to)) {
+            return Ok(false);
+        }
+        // Where nothing was due nothing is missing.
+        if matches!(position, Start::At(next) if next != to) {
+            self.changes.push_back(Change::Reset { partition, to });
+        }
+        Ok(true)
     }
 }
 
@@ -286,9 +344,22 @@ impl Ends {
         Ok(Ends { client, topic })
     }
 
-    /// Of every partition the offset that the next record will get: all that can be read by anybody now is below.
+    /// Of every partition the offset that the next record will get: all that can be read by anybody now is below. One
+    /// request to each broker, however many partitions there are.
     pub fn ends(&self) -> Result<BTreeMap<i32, i64>, KafkaError> {
-        self.partitions()?.into_iter().map(|number| Ok((number, self.bounds(number)?.1))).collect()
+        let mut list = TopicPartitionList::new();
+        for number in self.partitions()? {
+            list.add_partition_offset(&self.topic, number, Offset::End)?;
+        }
+        let mut ends = BTreeMap::new();
+        for element in self.client.offsets_for_times(list, ASK)?.elements() {
+            element.error()?;
+            let Offset::Offset(end) = element.offset() else {
+                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition));
+            };
+            ends.insert(element.partition(), end);
+        }
+        Ok(ends)
     }
 
     /// The oldest offset that is there, and the end.
@@ -300,13 +371,7 @@ impl Ends {
     pub fn since(&self, partition: i32, ms: i64) -> Result<i64, KafkaError> {
         // Before the other question: what is written meanwhile must not be passed over.
         let (_, end) = self.bounds(partition)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(ms.max(0)))?;
-        let found = self.client.offsets_for_times(list, ASK)?;
-        match found.elements().first().map(|element| element.offset()) {
-            Some(Offset::Offset(next)) => Ok(next),
-            _ => Ok(end),
-        }
+        Ok(since(&self.client, &self.topic, partition, ms)?.unwrap_or(end))
     }
 
     /// The record at an offset, if it is still there.
@@ -367,6 +432,22 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
+/// The first record of a partition that was written at `ms` or later, if there is one.
+fn since<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    ms: i64,
+) -> Result<Option<i64>, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(ms.max(0)))?;
+    let found = client.offsets_for_times(list, ASK)?;
+    match found.elements().first().map(|element| element.offset()) {
+        Some(Offset::Offset(next)) => Ok(Some(next)),
+        _ => Ok(None),
+    }
+}
+
 fn place(topics: &[String], topic: &str, number: i32) -> Option<Partition> {
     let topic = topics.iter().position(|known| known == topic)?;
     Some(Partition { topic, number })
@@ -385,104 +466,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use rdkafka::mocking::MockCluster;
-    use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-
-    use super::*;
-
-    const WAIT: Duration = Duration::from_secs(15);
-
-    fn cluster() -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
-        let mock = MockCluster::new(1).unwrap();
-        mock.create_topic("t.clicks", 2, 1).unwrap();
-        let cluster = Cluster { bootstrap_servers: mock.bootstrap_servers(), prefix: "t".into() };
-        (mock, cluster)
-    }
-
-    fn produce(cluster: &Cluster, partition: i32, values: std::ops::Range<u32>) {
-        let producer: BaseProducer = cluster.client().create().unwrap();
-        for value in values {
-            let value = value.to_string();
-            producer
-                .send(BaseRecord::<(), _>::to("t.clicks").partition(partition).payload(&value))
-                .map_err(|(error, _)| error)
-                .unwrap();
-        }
-        producer.flush(WAIT).unwrap();
-    }
-
-    #[derive(Debug, PartialEq)]
-    enum Noted {
-        Record(i32, i64, String),
-        Assigned(usize),
-        Revoked,
-        Reset(i32),
-    }
-
-    /// Polls until `enough`.
-    fn hear(consumer: &mut Consumer, mut enough: impl FnMut(&[Noted]) -> bool) -> Vec<Noted> {
-        let (mut noted, began) = (Vec::new(), Instant::now());
-        while !enough(&noted) {
-            assert!(began.elapsed() < WAIT, "{noted:?}");
-            let heard = consumer.poll(Duration::from_millis(50), |heard| match heard {
-                Heard::Record { partition, offset, value } => {
-                    let value = String::from_utf8(value.unwrap().to_vec()).unwrap();
-                    Noted::Record(partition.number, offset, value)
-                }
-                Heard::Assigned(partitions) => Noted::Assigned(partitions.len()),
-                Heard::Revoked(_) => Noted::Revoked,
-                Heard::Reset(partition) => Noted::Reset(partition.number),
-            });
-            match heard {
-                Ok(heard) => noted.extend(heard),
-                Err(error) => assert!(matches!(error, ConsumeError::Trouble(_)), "{error}"),
-            }
-        }
-        noted
-    }
-
-    fn at(number: i32) -> Partition {
-        Partition { topic: 0, number }
-    }
-
-    fn records(noted: &[Noted], partition: i32) -> Vec<i64> {
-        let of = |noted: &Noted| match noted {
-            Noted::Record(number, offset, _) if *number == partition => Some(*offset),
-            _ => None,
-        };
-        noted.iter().filter_map(of).collect()
-    }
-
-    #[test]
-    fn begins_where_it_is_told_seeks_and_comes_back_from_what_is_not_there() {
-        let (_mock, cluster) = cluster();
-        produce(&cluster, 0, 0..5);
-        produce(&cluster, 1, 0..3);
-        let mut consumer = Consumer::join(&cluster, "g", &["t.clicks".into()]).unwrap();
-        // Partition 1 is said to be longer than it is.
-        consumer.set_starts([(at(0), 3), (at(1), 100)].into());
-        let noted = hear(&mut consumer, |noted| records(noted, 0).len() == 2 && records(noted, 1).len() == 3);
-        assert_eq!(noted[0], Noted::Assigned(2));
-        assert!(noted.contains(&Noted::Reset(1)) && !noted.contains(&Noted::Reset(0)));
-        assert_eq!((records(&noted, 0), records(&noted, 1)), (vec![3, 4], vec![0, 1, 2]));
-        assert_eq!(consumer.positions()[&at(0)], Start::At(5));
-        assert!(consumer.seek(at(0), Start::At(1)));
-        let noted = hear(&mut consumer, |noted| records(noted, 0).len() == 4);
-        assert_eq!(records(&noted, 0), [1, 2, 3, 4]);
-        assert!(consumer.seek(at(0), Start::Beginning));
-        assert_eq!(records(&hear(&mut consumer, |noted| records(noted, 0).len() == 5), 0)[0], 0);
-    }
-
-    #[test]
-    fn ends_are_asked_without_reading() {
-        let (_mock, cluster) = cluster();
-        produce(&cluster, 1, 7..10);
-        let ends = Ends::of(&cluster, "t.clicks".into()).unwrap();
-        assert_eq!(ends.ends().unwrap(), [(0, 0), (1, 3)].into());
-        assert_eq!(ends.record(1, 1).unwrap(), Some(b"8".to_vec()));
-        assert_eq!(ends.record(1, 3).unwrap(), None);
-    }
-}
+mod tests;

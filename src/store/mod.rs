@@ -45,6 +45,7 @@ pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, S
 pub use decisions::{DecisionRow, StoredFacts};
 pub use entries::BookLine;
 pub use marks::{DeadLetter, Mark, Quarantine};
+pub use offsets::Offset;
 pub use outbox::Told;
 pub use place::{Place, PostgresUrl, WrongUrl};
 pub use refunds::RefundInsert;

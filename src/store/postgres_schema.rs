@@ -197,6 +197,7 @@ CREATE TABLE offsets (
     topic TEXT COLLATE "C" NOT NULL,
     partition BIGINT NOT NULL,
     next BIGINT NOT NULL,
+    last BIGINT NOT NULL,  -- tells the record before it from that of a topic made anew; 0: not known
     PRIMARY KEY (topic, partition)
 );
 -- What edges told of their spools last.

@@ -200,6 +200,7 @@ CREATE TABLE offsets (
     topic TEXT NOT NULL,
     partition INTEGER NOT NULL,
     next INTEGER NOT NULL,
+    last INTEGER NOT NULL,      -- tells the record before it from that of a topic made anew; 0: not known
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 -- What edges told of their spools last.

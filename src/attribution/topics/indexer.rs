@@ -4,19 +4,19 @@
 //! snapshot or is written by another process shows in its positions, and reading goes on from there. A topic that was made
 //! anew shows by the record before the position being another one.
 
+mod lane;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use xxhash_rust::xxh3::xxh3_64;
+use lane::{KeyWaits, Lane, Owned};
 
-use super::IndexerMetrics;
-use crate::click::{ClickId, Keys, Verdict};
+use super::{IndexerMetrics, fingerprint};
+use crate::click::Keys;
 use crate::clock::Clock;
-use crate::event::{Click, Event};
 use crate::kafka::Cluster;
 use crate::kafka::consumer::{ConsumeError, Consumer, Ends, Heard, KafkaError, Partition, Start};
-use crate::rollup::cut;
 use crate::spool::Topic;
 use crate::touch::Touched;
 use crate::touch::shared::{AddError, Position, SharedTouches};
@@ -48,33 +48,12 @@ pub struct IndexerParts {
 
 struct Indexer<'p> {
     parts: &'p mut IndexerParts,
+    waits: &'p mut KeyWaits,
     consumer: Consumer,
     ends: Ends,
     lanes: BTreeMap<i32, Lane>,
     pending: usize,
     compared: Instant,
-}
-
-/// One partition.
-#[derive(Default)]
-struct Lane {
-    /// False until it is known where to go on; what is read before that is not wanted.
-    is_placed: bool,
-    /// As the index has it.
-    at: Option<Position>,
-    /// After `touches` are in.
-    to: Option<Position>,
-    touches: Vec<Owned>,
-    /// Since when a click is waited for whose key is not listed.
-    unlisted_since: Option<Instant>,
-    not_before: Option<Instant>,
-}
-
-struct Owned {
-    click_id: ClickId,
-    link: Option<String>,
-    source: Option<String>,
-    sub1: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +71,9 @@ enum Failed {
 /// Indexes until `stop` says so. Waits for Kafka and Redis however long they are away.
 pub fn index(mut parts: IndexerParts, stop: impl Fn() -> bool) {
     let mut told = None;
+    let mut waits = KeyWaits::new(parts.unknown_key_wait);
     while !stop() {
-        let result = Indexer::begin(&mut parts).and_then(|mut indexer| indexer.run(&stop));
+        let result = Indexer::begin(&mut parts, &mut waits).and_then(|mut indexer| indexer.run(&stop));
         if let Err(error) = result {
             parts.metrics.errors.add(1);
             let text = error.to_string();
@@ -106,13 +86,14 @@ pub fn index(mut parts: IndexerParts, stop: impl Fn() -> bool) {
 }
 
 impl<'p> Indexer<'p> {
-    fn begin(parts: &'p mut IndexerParts) -> Result<Indexer<'p>, Failed> {
-        let topic = parts.cluster.topic(Topic::Clicks);
-        let mut consumer = Consumer::join(&parts.cluster, GROUP, std::slice::from_ref(&topic))?;
+    /// Who does not get to Redis leaves the partitions to those who do.
+    fn begin(parts: &'p mut IndexerParts, waits: &'p mut KeyWaits) -> Result<Indexer<'p>, Failed> {
         let starts = parts.index.positions()?.into_iter();
+        let topic = parts.cluster.topic(Topic::Clicks);
+        let ends = Ends::of(&parts.cluster, topic.clone())?;
+        let mut consumer = Consumer::join(&parts.cluster, GROUP, &[topic])?;
         consumer.set_starts(starts.map(|(number, at)| (partition(number), at.next)).collect());
-        let ends = Ends::of(&parts.cluster, topic)?;
-        Ok(Indexer { parts, consumer, ends, lanes: BTreeMap::new(), pending: 0, compared: Instant::now() })
+        Ok(Indexer { parts, waits, consumer, ends, lanes: BTreeMap::new(), pending: 0, compared: Instant::now() })
     }
 
     fn run(&mut self, stop: &dyn Fn() -> bool) -> Result<(), Failed> {
@@ -138,21 +119,27 @@ impl<'p> Indexer<'p> {
 
     fn round(&mut self) -> Result<(), Failed> {
         self.read()?;
-        self.place()?;
-        self.write()?;
-        self.compare()
+        // What fails here keeps nothing of the rest from its turn; the first failure is told. Written is before a lane is
+        // placed: what it read goes with that.
+        let results = [self.write(), self.place(), self.compare()];
+        results.into_iter().collect()
     }
 
     fn read(&mut self) -> Result<(), Failed> {
         let until = Instant::now() + LOOK;
-        let (lanes, pending, parts) = (&mut self.lanes, &mut self.pending, &mut *self.parts);
+        let (lanes, pending, parts, waits) = (&mut self.lanes, &mut self.pending, &*self.parts, &mut *self.waits);
         while *pending < MAX_PENDING {
             let timeout = until.saturating_duration_since(Instant::now());
             let heard = self.consumer.poll(timeout, |heard| match heard {
                 Heard::Record { partition, offset, value } => {
-                    if let Some(lane) = lanes.get_mut(&partition.number).filter(|lane| lane.is_placed) {
+                    if let Some(lane) = lanes.get_mut(&partition.number).filter(|lane| lane.reads()) {
                         let before = lane.touches.len();
-                        lane.take(offset, value.unwrap_or_default(), parts);
+                        lane.take(
+                            offset,
+                            value.unwrap_or_default(),
+                            (&parts.keys, waits, &parts.metrics),
+                            Instant::now(),
+                        );
                         *pending += lane.touches.len() - before;
                     }
                 }
@@ -164,7 +151,7 @@ impl<'p> Indexer<'p> {
                         *pending -= lane.touches.len();
                     }
                 }
-                Heard::Reset(partition) => {
+                Heard::Reset { partition, .. } => {
                     tracing::warn!(partition = partition.number, "clicks that were due are not there");
                     if let Some(lane) = lanes.get_mut(&partition.number) {
                         *pending -= lane.touches.len();
@@ -181,30 +168,33 @@ impl<'p> Indexer<'p> {
 
     /// Finds out where to go on in the partitions of which that is not known.
     fn place(&mut self) -> Result<(), Failed> {
-        let is_due = |lane: &Lane| !lane.is_placed && lane.not_before.is_none_or(|at| Instant::now() >= at);
+        let now = Instant::now();
+        let is_due = |lane: &Lane| !lane.reads() && lane.not_before.is_none_or(|at| now >= at);
         let due: Vec<i32> = self.lanes.iter().filter(|(_, lane)| is_due(lane)).map(|(number, _)| *number).collect();
         if due.is_empty() {
             return Ok(());
         }
         let positions = self.parts.index.positions()?;
-        for number in due {
-            let at = match positions.get(&number) {
-                Some(at) if self.is_of_this_topic(number, *at)? => *at,
-                Some(_) => {
-                    tracing::warn!(partition = number, "the topic of clicks was made anew; its index too");
-                    self.parts.index.forget(number)?;
-                    self.first_position(number)?
-                }
-                None => self.first_position(number)?,
-            };
-            let (low, _) = self.ends.bounds(number)?;
-            if let Some(lane) = self.lanes.get_mut(&number)
-                && self.consumer.seek(partition(number), Start::At(at.next.max(low)))
-            {
-                self.pending -= lane.touches.len();
-                let unlisted_since = lane.unlisted_since;
-                *lane = Lane { is_placed: true, at: Some(at), to: Some(at), unlisted_since, ..Lane::default() };
+        let results: Vec<_> = due.into_iter().map(|number| self.place_one(number, positions.get(&number))).collect();
+        results.into_iter().collect()
+    }
+
+    fn place_one(&mut self, number: i32, position: Option<&Position>) -> Result<(), Failed> {
+        let at = match position {
+            Some(at) if self.is_of_this_topic(number, *at)? => *at,
+            Some(_) => {
+                tracing::warn!(partition = number, "the topic of clicks was made anew; its index too");
+                self.parts.index.forget(number)?;
+                self.first_position(number)?
             }
+            None => self.first_position(number)?,
+        };
+        let (low, _) = self.ends.bounds(number)?;
+        if let Some(lane) = self.lanes.get_mut(&number)
+            && self.consumer.seek(partition(number), Start::At(at.next.max(low)))
+        {
+            self.pending -= lane.touches.len();
+            *lane = Lane::at(at);
         }
         Ok(())
     }
@@ -236,6 +226,7 @@ impl<'p> Indexer<'p> {
     fn write(&mut self) -> Result<(), Failed> {
         let kept_ms = (self.parts.kept_ms)();
         self.parts.index.keep(kept_ms);
+        let mut result = Ok(());
         for (number, lane) in &mut self.lanes {
             let Some(to) = lane.to.filter(|to| lane.is_placed && Some(*to) != lane.at) else { continue };
             let touches: Vec<Touched<'_>> = lane.touches.iter().map(Owned::touched).collect();
@@ -247,10 +238,10 @@ impl<'p> Indexer<'p> {
                     lane.touches.clear();
                 }
                 Err(AddError::Moved) => lane.is_placed = false,
-                Err(error) => return Err(error.into()),
+                Err(error) => result = result.and(Err(error.into())),
             }
         }
-        Ok(())
+        result
     }
 
     /// Looks whether the index still is where it was left, and how far behind it is.
@@ -271,7 +262,7 @@ impl<'p> Indexer<'p> {
             }
         }
         self.parts.metrics.lag.set(lag);
-        let unplaced = self.lanes.values().filter(|lane| !lane.is_placed).count();
+        let unplaced = self.lanes.values().filter(|lane| !lane.reads()).count();
         self.parts.metrics.unplaced.set(unplaced as i64);
         let next = self.lanes.iter().filter_map(|(number, lane)| Some((partition(*number), lane.at?.next)));
         self.consumer.commit(next);
@@ -280,68 +271,6 @@ impl<'p> Indexer<'p> {
     }
 }
 
-impl Lane {
-    fn take(&mut self, offset: i64, record: &[u8], parts: &IndexerParts) {
-        if self.to.is_some_and(|to| offset < to.next) {
-            return;
-        }
-        if self.to.is_some_and(|to| offset > to.next) && !self.touches.is_empty() {
-            // Something was passed over: it is looked for from where the index is.
-            self.is_placed = false;
-            return;
-        }
-        if let Ok(Event::Click(click)) = Event::parse(record)
-            && let Some(text) = click.click_id.as_deref()
-        {
-            match ClickId::verify(text, &parts.keys) {
-                Verdict::Verified(click_id) => {
-                    self.touches.push(Owned::of(click_id, &click));
-                    self.unlisted_since = None;
-                }
-                Verdict::UnknownKey if self.waits_for_key(parts) => return,
-                _ => parts.metrics.unverified.add(1),
-            }
-        }
-        self.to = Some(Position { next: offset + 1, last: fingerprint(record) });
-    }
-
-    /// A click whose key is not listed is waited for: skipped, it would be missing for ever. Not for longer than orders
-    /// wait for a key.
-    fn waits_for_key(&mut self, parts: &IndexerParts) -> bool {
-        let since = *self.unlisted_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= parts.unknown_key_wait {
-            return false;
-        }
-        if since.elapsed() < Duration::from_millis(10) {
-            tracing::error!("a click is signed with a key that is not listed; the touch index waits for it");
-        }
-        parts.metrics.key_waits.add(1);
-        // Read again from the index's position, a little later.
-        self.is_placed = false;
-        self.not_before = Some(Instant::now() + Duration::from_secs(1));
-        true
-    }
-}
-
-impl Owned {
-    fn of(click_id: ClickId, click: &Click<'_>) -> Owned {
-        let label = |label: &Option<std::borrow::Cow<'_, str>>| {
-            label.as_deref().map(cut).filter(|text| !text.is_empty()).map(str::to_owned)
-        };
-        Owned { click_id, link: label(&click.link), source: label(&click.source), sub1: label(&click.sub1) }
-    }
-
-    fn touched(&self) -> Touched<'_> {
-        let Owned { click_id, link, source, sub1 } = self;
-        Touched { click_id: *click_id, link: link.as_deref(), source: source.as_deref(), sub1: sub1.as_deref() }
-    }
-}
-
 fn partition(number: i32) -> Partition {
     Partition { topic: 0, number }
-}
-
-/// Tells a record from the one that stands at its offset in another topic; never 0.
-fn fingerprint(record: &[u8]) -> u64 {
-    xxh3_64(record).max(1)
 }

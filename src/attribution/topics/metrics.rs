@@ -27,11 +27,7 @@ impl TopicMetrics {
             ),
             ("afflux_topics_unreadable_total", "Records of no spool, kept as dead letters.", &self.unreadable),
             ("afflux_topics_resets_total", "Positions that were not there any more.", &self.resets),
-            (
-                "afflux_topics_searches_total",
-                "Partitions read from the beginning for a missing record.",
-                &self.searches,
-            ),
+            ("afflux_topics_searches_total", "Partitions read again for a missing record.", &self.searches),
             ("afflux_topics_errors_total", "Errors of Kafka while reading.", &self.errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);
@@ -86,7 +82,11 @@ impl OutboxMetrics {
     pub fn write(&self, page: &mut Page) {
         for (name, help, counter) in [
             ("afflux_outbox_told_total", "Revisions of decisions told to Kafka.", &self.told),
-            ("afflux_outbox_left_out_total", "Revisions that Kafka will never take.", &self.left_out),
+            (
+                "afflux_outbox_left_out_total",
+                "Revisions that cannot be read or that Kafka will never take.",
+                &self.left_out,
+            ),
             ("afflux_outbox_errors_total", "Times that they could not be told; they are kept.", &self.errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

@@ -74,10 +74,10 @@ fn tell_until_it_fails(parts: &OutboxParts, stop: &dyn Fn() -> bool) -> Result<(
             continue;
         }
         let partitions = producer.partitions(&topic, ASK).map_err(|fault| format!("{topic}: {fault:?}"))?;
-        let told = deliver(parts, &producer, &batch, (&topic, partitions, store_id), &waiting)?;
+        let told = deliver(parts, &producer, &batch, (&topic, partitions, store_id), &waiting, stop)?;
         batch.told(&told).map_err(said)?;
         batch.commit().map_err(said)?;
-        if told.len() < waiting.len() {
+        if told.len() < waiting.len() && !stop() {
             return Err(format!("{} revisions were not delivered", waiting.len() - told.len()));
         }
     }
@@ -91,10 +91,11 @@ fn deliver(
     batch: &Batch<'_>,
     (topic, partitions, store_id): (&str, u32, u64),
     waiting: &[Told],
+    stop: &dyn Fn() -> bool,
 ) -> Result<Vec<i64>, String> {
     let (mut told, mut reports) = (Vec::new(), Vec::new());
     for (ticket, one) in waiting.iter().enumerate() {
-        let Some(message) = (parts.render)(batch.view(), one).map_err(said)? else {
+        let Some(message) = rendered(parts, batch, one)? else {
             told.push(one.number);
             continue;
         };
@@ -108,7 +109,7 @@ fn deliver(
         }
     }
     let until = Instant::now() + DELIVERY;
-    while producer.waiting() > 0 && Instant::now() < until {
+    while producer.waiting() > 0 && Instant::now() < until && !stop() {
         producer.flush(Duration::from_millis(200), &mut reports);
     }
     producer.purge(Duration::from_secs(1), &mut reports);
@@ -127,6 +128,24 @@ fn deliver(
         }
     }
     Ok(told)
+}
+
+/// None where there is nothing to tell. A row that cannot be read is told of by a person: it must not hold up all others.
+fn rendered(parts: &OutboxParts, batch: &Batch<'_>, one: &Told) -> Result<Option<Message>, String> {
+    let mut message = None;
+    let rendered = batch.attempt(|batch| {
+        message = (parts.render)(batch.view(), one)?;
+        Ok::<(), StoreError>(())
+    });
+    match rendered {
+        Ok(()) => Ok(message),
+        Err(error) if error.is_about_the_record() => {
+            parts.metrics.left_out.add(1);
+            tracing::error!(conversion = one.id.0, %error, "this revision cannot be read and is not told");
+            Ok(None)
+        }
+        Err(error) => Err(said(error)),
+    }
 }
 
 fn written(store_id: u64, number: i64, message: &Message) -> String {
@@ -149,4 +168,39 @@ fn written(store_id: u64, number: i64, message: &Message) -> String {
 
 fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::store::{RowId, testing};
+
+    #[test]
+    fn a_revision_that_cannot_be_read_does_not_hold_up_the_others() {
+        let home = testing::database();
+        let mut store = Store::open(&home.place).unwrap();
+        let batch = store.begin().unwrap();
+        (1..=3).try_for_each(|id| batch.tell(RowId(id), 1)).unwrap();
+        batch.commit().unwrap();
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t.attributions", 2, 1).unwrap();
+        let render = |_: View<'_>, told: &Told| match told.id {
+            RowId(1) => Err(StoreError::Unreadable { what: "facts", why: "no JSON".into() }),
+            RowId(id) => Ok(Some(Message { key: format!("1/{id}"), revision: 1, facts: serde_json::json!({}) })),
+        };
+        let parts = OutboxParts {
+            cluster: Cluster { bootstrap_servers: mock.bootstrap_servers(), prefix: "t".into() },
+            place: home.place.clone(),
+            render: Box::new(render),
+            producer_metrics: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let began = Instant::now();
+        tell(&parts, || parts.metrics.told.value() == 2 || began.elapsed() > Duration::from_secs(30));
+        assert_eq!((parts.metrics.told.value(), parts.metrics.left_out.value()), (2, 1));
+        let batch = store.begin().unwrap();
+        assert_eq!(batch.take_outbox(9).unwrap(), []);
+    }
 }

@@ -5,7 +5,7 @@ use crate::catalog::MerchantId;
 use crate::event::SpoolState;
 use crate::rollup::{ClickKey, Counts, Scope, SourceAndSub};
 use crate::spool::Topic;
-use crate::store::{KnownSpool, StoreError, testing};
+use crate::store::{KnownSpool, Offset, StoreError, testing};
 
 fn key(quarter: i64, publisher: u32, sub1: &str) -> ClickKey {
     ClickKey {
@@ -84,11 +84,16 @@ fn offsets_are_those_of_their_topic() {
         for (topic, partition, next) in
             [(Topic::Clicks, 3, 9), (Topic::Conversions, 1, 2), (Topic::Clicks, 0, i64::MAX), (Topic::Clicks, 3, 10)]
         {
-            batch.record_offset(topic, partition, next).unwrap();
+            batch.record_offset(topic, Offset { partition, next, last: u64::MAX - next as u64 }).unwrap();
         }
         batch.commit().unwrap();
-        assert_eq!(store.view().offsets(Topic::Clicks).unwrap(), [(0, i64::MAX), (3, 10)]);
-        assert_eq!(store.view().offsets(Topic::Conversions).unwrap(), [(1, 2)]);
+        let offsets = |topic| -> Vec<(i32, i64)> {
+            let offsets = store.view().offsets(topic).unwrap();
+            assert!(offsets.iter().all(|offset| offset.last == u64::MAX - offset.next as u64));
+            offsets.iter().map(|offset| (offset.partition, offset.next)).collect()
+        };
+        assert_eq!(offsets(Topic::Clicks), [(0, i64::MAX), (3, 10)]);
+        assert_eq!(offsets(Topic::Conversions), [(1, 2)]);
     }
 }
 

@@ -182,7 +182,8 @@ for number, day in pairs(days) do
 end
 if ARGV[6] ~= '' then
   base = base .. '+' .. ARGV[6]
-elseif next_of(to) >= next_of(base) then
+elseif next_of(to) >= next_of(base) or (ARGV[7] == '0' and from == '') then
+  -- Where it is made anew, what a bucket kept of the time before is of no worth.
   base = to
 end
 if base ~= stands then

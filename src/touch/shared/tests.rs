@@ -154,6 +154,21 @@ fn buckets_that_a_crash_left_apart_are_brought_together() {
     assert_eq!(touches(link_to(&settings), kept(2, 4_096)).positions(), Ok(BTreeMap::new()));
 }
 
+/// One bucket forgot the topic that was, and the other did not.
+#[test]
+fn what_was_forgotten_halfway_is_forgotten_when_it_begins_anew() {
+    let mut index = touches(link_to(&testing::settings()), kept(2, 4_096));
+    index.add(0, None, position(1_000), &[]).unwrap();
+    let first = index.buckets().next().unwrap();
+    index.link.ask(&[::redis::cmd("HDEL").arg(&first.positions).arg(0).clone()]).unwrap();
+    assert_eq!(index.positions(), Ok(BTreeMap::new()));
+    index.add(0, None, position(10), &[]).unwrap();
+    for bucket in index.buckets().collect::<Vec<_>>() {
+        let kept = index.link.ask(&[::redis::cmd("HGETALL").arg(&bucket.positions).clone()]).unwrap();
+        assert_eq!(packing::positions(kept.into_iter().next().unwrap()), [(0, position(10))].into());
+    }
+}
+
 #[test]
 fn a_part_that_was_lost_stops_the_rest() {
     let mut index = touches(link_to(&testing::settings()), kept(1, 4_096));

@@ -56,7 +56,7 @@ impl Model {
                 known.insert(*number, *label);
             }
         }
-        if to.next >= next(self.stands) {
+        if to.next >= next(self.stands) || (!alone && from.is_none()) {
             self.stands = Some(to);
         }
         Ok(())
