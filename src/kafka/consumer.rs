@@ -298,12 +298,14 @@ impl Ends {
 
     /// Of a partition the first record that was written at `ms` or later; the end when there is none.
     pub fn since(&self, partition: i32, ms: i64) -> Result<i64, KafkaError> {
+        // Before the other question: what is written meanwhile must not be passed over.
+        let (_, end) = self.bounds(partition)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, Offset::Offset(ms.max(0)))?;
         let found = self.client.offsets_for_times(list, ASK)?;
         match found.elements().first().map(|element| element.offset()) {
             Some(Offset::Offset(next)) => Ok(next),
-            _ => Ok(self.bounds(partition)?.1),
+            _ => Ok(end),
         }
     }
 

@@ -285,6 +285,11 @@ impl Lane {
         if self.to.is_some_and(|to| offset < to.next) {
             return;
         }
+        if self.to.is_some_and(|to| offset > to.next) && !self.touches.is_empty() {
+            // Something was passed over: it is looked for from where the index is.
+            self.is_placed = false;
+            return;
+        }
         if let Ok(Event::Click(click)) = Event::parse(record)
             && let Some(text) = click.click_id.as_deref()
         {
