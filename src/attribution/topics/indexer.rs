@@ -19,7 +19,7 @@ use crate::kafka::consumer::{ConsumeError, Consumer, Ends, Heard, KafkaError, Pa
 use crate::rollup::cut;
 use crate::spool::Topic;
 use crate::touch::Touched;
-use crate::touch::shared::{AddError, Position, SharedTouches};
+use crate::touch::shared::{AddError, Position, SharedTouches, Unavailable};
 
 const GROUP: &str = "touches";
 
@@ -84,7 +84,7 @@ enum Failed {
     #[error("{0}")]
     Consume(#[from] ConsumeError),
     #[error("{0}")]
-    Redis(#[from] crate::redis::Unavailable),
+    Redis(#[from] Unavailable),
     #[error("{0}")]
     Add(#[from] AddError),
 }
