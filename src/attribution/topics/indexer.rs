@@ -19,7 +19,7 @@ use crate::kafka::consumer::{ConsumeError, Consumer, Ends, Heard, KafkaError, Pa
 use crate::rollup::cut;
 use crate::spool::Topic;
 use crate::touch::Touched;
-use crate::touch::shared::{AddError, Position, SharedTouches};
+use crate::touch::shared::{AddError, Position, SharedTouches, Unavailable};
 
 const GROUP: &str = "touches";
 
@@ -31,6 +31,11 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How often positions are compared with what this process believes, also when no click comes.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
+
+/// An offset that does not follow the last is sought again so often before it is believed: transactions and compaction,
+/// which the topic has not, would leave such holes.
+const MAX_PASSED_OVER: u32 = 5;
+const SEEK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The pause after Redis or Kafka did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -65,6 +70,10 @@ struct Lane {
     /// After `touches` are in.
     to: Option<Position>,
     touches: Vec<Owned>,
+    /// The offset that has to come next.
+    expected: i64,
+    /// How often in a row another came.
+    passed_over: u32,
     /// Since when a click is waited for whose key is not listed.
     unlisted_since: Option<Instant>,
     not_before: Option<Instant>,
@@ -84,7 +93,7 @@ enum Failed {
     #[error("{0}")]
     Consume(#[from] ConsumeError),
     #[error("{0}")]
-    Redis(#[from] crate::redis::Unavailable),
+    Redis(#[from] Unavailable),
     #[error("{0}")]
     Add(#[from] AddError),
 }
@@ -198,12 +207,14 @@ impl<'p> Indexer<'p> {
                 None => self.first_position(number)?,
             };
             let (low, _) = self.ends.bounds(number)?;
+            let expected = at.next.max(low);
             if let Some(lane) = self.lanes.get_mut(&number)
-                && self.consumer.seek(partition(number), Start::At(at.next.max(low)))
+                && self.consumer.seek(partition(number), Start::At(expected))
             {
                 self.pending -= lane.touches.len();
-                let unlisted_since = lane.unlisted_since;
-                *lane = Lane { is_placed: true, at: Some(at), to: Some(at), unlisted_since, ..Lane::default() };
+                let Lane { unlisted_since, passed_over, .. } = *lane;
+                let (is_placed, at) = (true, Some(at));
+                *lane = Lane { is_placed, at, to: at, expected, passed_over, unlisted_since, ..Lane::default() };
             }
         }
         Ok(())
@@ -282,14 +293,19 @@ impl<'p> Indexer<'p> {
 
 impl Lane {
     fn take(&mut self, offset: i64, record: &[u8], parts: &IndexerParts) {
-        if self.to.is_some_and(|to| offset < to.next) {
+        if offset < self.expected {
             return;
         }
-        if self.to.is_some_and(|to| offset > to.next) && !self.touches.is_empty() {
-            // Something was passed over: it is looked for from where the index is.
+        if offset > self.expected && self.passed_over < MAX_PASSED_OVER {
+            // What was fetched before a seek may still come after it: taken, it would make a hole in the index that its
+            // position does not show. So it is sought again, until it is certain that nothing lies in between.
+            self.passed_over += 1;
             self.is_placed = false;
+            self.not_before = Some(Instant::now() + SEEK_AGAIN);
+            parts.metrics.passed_over.add(1);
             return;
         }
+        self.passed_over = 0;
         if let Ok(Event::Click(click)) = Event::parse(record)
             && let Some(text) = click.click_id.as_deref()
         {
@@ -302,6 +318,7 @@ impl Lane {
                 _ => parts.metrics.unverified.add(1),
             }
         }
+        self.expected = offset + 1;
         self.to = Some(Position { next: offset + 1, last: fingerprint(record) });
     }
 
