@@ -36,6 +36,7 @@ pub mod intake;
 // what the doors need
 pub mod catalog;
 pub mod kafka;
+pub mod redis;
 pub mod spool;
 
 // from a click to money

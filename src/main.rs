@@ -42,6 +42,8 @@ enum Command {
         #[arg(long)]
         drain_only: bool,
     },
+    /// Conversions and reports over the books in PostgreSQL.
+    Console(ConfigFile),
     /// Parse config and catalog, print the plan, start nothing.
     Check {
         #[command(flatten)]
@@ -147,6 +149,7 @@ fn main() -> ExitCode {
         Command::Reship { spool, from, config } => role::reship(config.config.as_deref(), &spool, from),
         Command::Topics(TopicsCommand::Create(file)) => role::topics_create(file.config.as_deref()),
         Command::Topics(TopicsCommand::Check(file)) => role::topics_check(file.config.as_deref()),
+        Command::Console(file) => role::console(file.config.as_deref()),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),
         Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),

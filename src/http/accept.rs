@@ -2,8 +2,6 @@
 //!
 //! Invariant: whatever accepting fails of, `poll` returns: who polls it can still end slow connections and stop.
 
-use std::collections::VecDeque;
-use std::fs::File;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -11,29 +9,25 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::SocketFlags;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
-use super::limits::HEAD_BYTES;
 use super::places::Door;
-use super::refusal::{RETRY_AFTER_S, Refusal};
+use super::reserve::RESERVE;
 
 /// How long nothing is accepted after the system had no room for a connection, and not even for one to say no to.
 const NO_ROOM: Duration = Duration::from_millis(50);
-/// How long a connection that was turned away may read why.
-const LEAVING: Duration = Duration::from_secs(1);
+/// How often that is waited for at the end, for those who wait to be accepted; then they are reset.
+const LAST_WAITS: usize = 20;
 
 pub struct Acceptor {
     listener: TcpListener,
     door: Arc<Door>,
-    /// The one that has been leaving for longest first.
-    leaving: VecDeque<Leaving>,
-    /// A descriptor to give up when there are no others: it lets one connection in to hear 503.
-    spare: Option<File>,
     /// Nothing is accepted before it ends.
     pause: Option<Pin<Box<Sleep>>>,
     fails: Fails,
@@ -42,8 +36,7 @@ pub struct Acceptor {
 impl Acceptor {
     pub fn new(listener: std::net::TcpListener, door: Arc<Door>) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        let (listener, leaving) = (TcpListener::from_std(listener)?, VecDeque::new());
-        Ok(Acceptor { listener, door, leaving, spare: spare(), pause: None, fails: Fails::default() })
+        Ok(Acceptor { listener: TcpListener::from_std(listener)?, door, pause: None, fails: Fails::default() })
     }
 
     /// The next connection that there is a descriptor for; those for which there is none are turned away.
@@ -54,104 +47,80 @@ impl Acceptor {
                 self.pause = None;
             }
             match ready!(self.listener.poll_accept(cx)) {
-                Ok(accepted) => return Poll::Ready(accepted),
+                Ok(accepted) if RESERVE.spares_what_was_accepted() => return Poll::Ready(accepted),
+                Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => self.without_room(&error, cx),
+                Err(error) => self.without_room(&error),
             }
         }
     }
 
-    fn without_room(&mut self, error: &io::Error, cx: &mut Context<'_>) {
+    fn without_room(&mut self, error: &io::Error) {
         self.fails.tell(error);
-        let accepted = if is_of_descriptors(error) && self.give_up_a_descriptor() {
-            self.listener.poll_accept(cx)
-        } else {
-            Poll::Pending
-        };
-        match accepted {
-            Poll::Ready(Ok((stream, _))) => self.turn_away(stream),
-            _ => {
-                self.spare = self.spare.take().or_else(spare);
-                self.pause = Some(Box::pin(sleep(NO_ROOM)));
-            }
+        if !is_of_descriptors(error) || !self.answer_one() {
+            self.pause = Some(Box::pin(sleep(NO_ROOM)));
         }
     }
 
     /// What the kernel has accepted for us already, at the end: closing the listener would reset it.
-    pub fn next_waiting(&mut self) -> Option<(TcpStream, SocketAddr)> {
+    pub async fn next_waiting(&mut self) -> Option<(TcpStream, SocketAddr)> {
+        let mut waits = 0;
         loop {
-            match self.accept_now() {
-                Ok(accepted) => return Some(accepted),
+            match self.accept_now().and_then(with_peer) {
+                Ok(accepted) if RESERVE.spares_what_was_accepted() => return Some(accepted),
+                Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) if is_of_descriptors(&error) && self.give_up_a_descriptor() => {
-                    let (stream, _) = self.accept_now().ok()?;
-                    self.turn_away(stream);
+                Err(error) if is_of_descriptors(&error) && self.somebody_waits() && waits < LAST_WAITS => {
+                    if !self.answer_one() {
+                        waits += 1;
+                        sleep(NO_ROOM).await;
+                    }
                 }
                 Err(_) => return None,
             }
         }
     }
 
-    fn accept_now(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Without a descriptor: who waits hears it with one that is given up for that. False when nobody could be answered.
+    fn answer_one(&self) -> bool {
+        // Without descriptors accepting fails also when nobody waits. Whoever is leaving may stay then.
+        self.somebody_waits() && RESERVE.answer_one(&self.door, || self.accept_now())
+    }
+
+    fn somebody_waits(&self) -> bool {
+        let mut waits = [PollFd::new(&self.listener, PollFlags::IN)];
+        rustix::event::poll(&mut waits, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    fn accept_now(&self) -> io::Result<std::net::TcpStream> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let stream = std::net::TcpStream::from(rustix::net::accept_with(self.listener.as_fd(), flags)?);
-        let peer = stream.peer_addr()?;
-        Ok((TcpStream::from_std(stream)?, peer))
+        Ok(rustix::net::accept_with(self.listener.as_fd(), flags)?.into())
     }
 
     /// The answer to a connection for which there is no place: without hearing it.
-    pub fn turn_away(&mut self, stream: TcpStream) {
-        let status = Refusal::Overloaded.status();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\ncache-control: no-store\r\ncontent-length: 0\r\n\
-             connection: close\r\n\r\n"
-        );
-        if rustix::net::send(&stream, answer.as_bytes(), SendFlags::DONTWAIT).is_err() {
-            return;
-        }
-        self.door.turn_away();
-        // The end is said now; the socket closes when the client may have heard it.
-        let _ = rustix::net::shutdown(&stream, rustix::net::Shutdown::Write);
-        let lingers = self.door.may_linger() || (self.leaving.pop_front().is_some() && self.door.may_linger());
-        let leaving = Leaving { stream, since: Instant::now(), door: lingers.then(|| self.door.clone()) };
-        if lingers {
-            self.leaving.push_back(leaving);
+    pub fn turn_away(&self, stream: TcpStream) {
+        match stream.into_std() {
+            Ok(stream) => RESERVE.turn_away(stream, &self.door),
+            Err(error) => tracing::debug!("a connection could not be turned away: {error}"),
         }
     }
 
-    /// Once a second: closes those that had the time to leave, and gets ready for the next lack of descriptors.
+    /// Once a second.
     pub fn sweep(&mut self) {
-        while self.leaving.front().is_some_and(|leaving| leaving.since.elapsed() >= LEAVING) {
-            self.leaving.pop_front();
-        }
-        self.spare = self.spare.take().or_else(spare);
+        RESERVE.sweep();
         self.fails.sweep();
     }
-
-    fn give_up_a_descriptor(&mut self) -> bool {
-        self.leaving.pop_front().is_some() || self.spare.take().is_some()
-    }
 }
 
-/// Any file does; `None` when there is no descriptor for it now.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// A connection that was answered and not heard. What it has sent is read before the close, or else the close would
-/// take the answer back.
-struct Leaving {
-    stream: TcpStream,
-    since: Instant,
-    /// Where it counts as leaving.
-    door: Option<Arc<Door>>,
-}
-
-impl Drop for Leaving {
+impl Drop for Acceptor {
     fn drop(&mut self) {
-        let _ = rustix::net::recv(&self.stream, &mut [0; HEAD_BYTES], RecvFlags::DONTWAIT);
-        self.door.iter().for_each(|door| door.left());
+        RESERVE.close(&self.door);
     }
+}
+
+fn with_peer(stream: std::net::TcpStream) -> io::Result<(TcpStream, SocketAddr)> {
+    let peer = stream.peer_addr()?;
+    Ok((TcpStream::from_std(stream)?, peer))
 }
 
 /// Whether accepting fails, told when that changes and not for each connection.
@@ -179,7 +148,8 @@ impl Fails {
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+    use ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NotConnected)
 }
 
 /// The process, or the system, has no file descriptor left.

@@ -16,6 +16,7 @@ mod listen;
 mod places;
 mod refusal;
 mod request_line;
+mod reserve;
 mod router;
 mod serve;
 #[cfg(test)]

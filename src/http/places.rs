@@ -9,6 +9,7 @@ use http::{HeaderValue, Response};
 
 use super::head::Keeps;
 use super::limits::{Bodies, Limits};
+use super::reserve::RESERVE;
 use super::watch::{TICK_MS, Watch};
 use crate::metrics::Counter;
 
@@ -27,6 +28,8 @@ pub struct Door {
 
 impl Door {
     pub fn new(limits: Limits, bodies: Bodies, keeps: Keeps) -> Arc<Door> {
+        // Soon there may be no descriptor for it.
+        RESERVE.fill();
         let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (turned_away, draining) = (Counter::new(), AtomicBool::new(false));
         Arc::new(Door { limits, bodies, keeps, open, leaving, turned_away, draining })

@@ -102,7 +102,7 @@ where
         }
     }
     door.drain();
-    while let Some((stream, peer)) = acceptor.next_waiting() {
+    while let Some((stream, peer)) = acceptor.next_waiting().await {
         welcome(&mut acceptor, stream, peer);
     }
     drop(acceptor);

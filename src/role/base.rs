@@ -1,9 +1,11 @@
 //! What every role that runs has: configuration, clock, keys, catalog.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::keys::KeyReloads;
 use super::{Failure, descriptors, keys, preflight};
+use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
 use crate::catalog::Current;
@@ -52,6 +54,13 @@ impl Base {
     /// The bounds of each door, where the process may have `descriptors` files open.
     pub fn limits(&self, descriptors: usize) -> Limits {
         descriptors::limits(&self.config, self.config.workers(), descriptors)
+    }
+
+    /// Who may ask the API for what.
+    pub fn access(&self) -> Arc<Access> {
+        let tokens = self.config.api.operator_tokens_sha256.iter().map(|hash| hash.0).collect();
+        let rate = NonZeroU32::new(self.config.limits.requests_per_merchant_s.0 as u32);
+        Arc::new(Access::new(self.catalog.handle(), tokens, rate, self.clock.clone()))
     }
 
     /// What decisions are made with.

@@ -11,14 +11,18 @@ use super::base::{Base, KeysFrom};
 use super::cluster::{cluster, required};
 use super::doors::Doors;
 use super::house::{self, House};
+use super::links::{self, Links};
 use super::observed::{self, Answering};
 use super::shipping::Shipping;
 use super::signals::{Asked, Signals};
 use super::{Exit, Failure, configured, descriptors, edge_worker, logging, running};
 use crate::clock::WallClock;
 use crate::config::Config;
+use crate::dedupe::shared::SharedDedupe;
 use crate::http::{Bodies, Door};
+use crate::intake::OrderIndex;
 use crate::kafka::Cluster;
+use crate::redis::Link;
 use crate::shipper::{Duplicates, Unavailable};
 use crate::spool::Spools;
 use crate::{edge as door, intake};
@@ -41,12 +45,13 @@ pub fn edge(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fail
         let directory = config.data_directory();
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
+        let hints = Hints::build(&config)?;
         let house = House::build(Base::build(config, KeysFrom::File)?)?;
         let doors = Doors::bind(&house.config)?;
-        Ok((house, doors, cluster, descriptors))
+        Ok((house, doors, cluster, hints, descriptors))
     };
-    running::start(build, |(house, doors, cluster, descriptors), signals| {
-        run(house, doors, cluster, signals, descriptors)
+    running::start(build, |(house, doors, cluster, hints, descriptors), signals| {
+        run(house, doors, cluster, hints, signals, descriptors)
     })
 }
 
@@ -54,25 +59,27 @@ async fn run(
     house: House,
     doors: Doors,
     cluster: Cluster,
+    hints: Hints,
     mut signals: Signals,
     descriptors: usize,
 ) -> Result<Exit, Failure> {
     let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
 
-    let intake = house.intake(house.access(), house.embedded_order_index()?)?;
+    let Hints { order_index, duplicates, links } = hints;
+    let intake = house.intake(house.access(), order_index)?;
     let router = crate::api::router([intake::routes(intake.clone())]);
     let limits = house.limits(descriptors);
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, door::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
     let api = running::serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
-    let duplicates = duplicates(&house.config);
     let shipping = Shipping::start(&house.config, cluster, house.spools.clone(), house.clock.clone(), duplicates)?;
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
     let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
     let shipped = shipping.metrics.clone();
     admin.metrics.push(Box::new(move |page| shipped.write(page)));
+    admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
     let reload = running::watch_catalog(&house)?;
@@ -106,7 +113,7 @@ pub fn drain_only(file: Option<&Path>) -> Result<Exit, Failure> {
         }
         let clock = Arc::new(WallClock::start());
         let spools = Arc::new(house::open_spools(&config, clock.clone())?);
-        let duplicates = duplicates(&config);
+        let duplicates = duplicates(&config, &mut Links::default())?;
         Ok((Shipping::start(&config, cluster, spools.clone(), clock.clone(), duplicates)?, spools, clock))
     };
     running::start(build, |(shipping, spools, clock), signals| drain(shipping, spools, clock, signals))
@@ -147,11 +154,31 @@ async fn drain(
     Err(Failure { exit: Exit::Negative, message })
 }
 
-/// Who knows about duplicates. With a window of 0 there are none.
-fn duplicates(config: &Config) -> Duplicates {
-    if config.dedupe.window_ms.0 == 0 {
-        return Box::new(|clicks| Ok(vec![None; clicks.len()]));
+/// What an edge asks Redis: hints, all of them. Down or slow, it goes on without.
+struct Hints {
+    order_index: OrderIndex,
+    duplicates: Duplicates,
+    links: Links,
+}
+
+impl Hints {
+    fn build(config: &Config) -> Result<Hints, Failure> {
+        let mut links = Links::default();
+        let duplicates = duplicates(config, &mut links)?;
+        let settings = links::settings(config)?;
+        let order_index = OrderIndex::start_redis(settings, links.count("orders")).map_err(Failure::internal)?;
+        Ok(Hints { order_index, duplicates, links })
     }
-    // Nobody yet: clicks go as they are, and are counted.
-    Box::new(|_| Err(Unavailable))
+}
+
+/// Who knows about duplicates. With a window of 0 there are none.
+fn duplicates(config: &Config, links: &mut Links) -> Result<Duplicates, Failure> {
+    let window_ms = config.dedupe.window_ms.0 as i64;
+    if window_ms == 0 {
+        return Ok(Box::new(|clicks| Ok(vec![None; clicks.len()])));
+    }
+    let settings = links::settings(config)?.with_timeout(Duration::from_millis(config.dedupe.timeout_ms.0));
+    let link = Link::new(settings, links.count("duplicates"), "duplicates");
+    let mut shared = SharedDedupe::new(link, window_ms);
+    Ok(Box::new(move |clicks| shared.judge(clicks).map_err(|_| Unavailable)))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hyper::service::service_fn;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
@@ -43,20 +44,25 @@ pub fn start_all(
         let clicks = clicks.map_err(Failure::internal)?;
         let (metrics, door, stop) = (Arc::new(Metrics::default()), door.clone(), stop.clone());
         let counted = metrics.clone();
+        // Made here, and not by its thread: a worker without one is told, and not found out by visitors that are reset.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
         let thread = std::thread::Builder::new()
             .name(format!("edge-{number}"))
-            .spawn(move || run(listener, door, clicks, counted, stop))
+            .spawn(move || run(&runtime, listener, door, clicks, counted, stop))
             .map_err(Failure::internal)?;
         workers.push(EdgeWorker { metrics, thread });
     }
     Ok(workers)
 }
 
-fn run(listener: TcpListener, door: Arc<Door>, clicks: Clicks, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "an edge worker has no runtime"),
-    };
+fn run(
+    runtime: &Runtime,
+    listener: TcpListener,
+    door: Arc<Door>,
+    clicks: Clicks,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) {
     let edge = Edge::new(clicks, metrics);
     // Counted by this thread alone: the door is all threads', and a click writes nothing that is.
     let answering = Rc::new(door.clone());
@@ -68,7 +74,7 @@ fn run(listener: TcpListener, door: Arc<Door>, clicks: Clicks, metrics: Arc<Metr
             async move { Ok(door.say_last(edge.answer(&request, address).await)) }
         })
     };
-    let served = LocalSet::new().block_on(&runtime, http::serve(listener, door, service_for, OnThread, stop));
+    let served = LocalSet::new().block_on(runtime, http::serve(listener, door, service_for, OnThread, stop));
     if let Err(error) = served {
         tracing::error!(%error, "an edge worker cannot listen");
     }

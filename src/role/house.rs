@@ -1,6 +1,5 @@
 //! What the threads of a machine that answers share, and how each stage is made from the configuration.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +30,6 @@ impl House {
     pub fn build(base: Base) -> Result<House, Failure> {
         let spools = open_spools(&base.config, base.clock.clone())?;
         Ok(House { base, spools: Arc::new(spools) })
-    }
-
-    /// Who may ask the API for what.
-    pub fn access(&self) -> Arc<Access> {
-        let tokens = self.config.api.operator_tokens_sha256.iter().map(|hash| hash.0).collect();
-        let rate = NonZeroU32::new(self.config.limits.requests_per_merchant_s.0 as u32);
-        Arc::new(Access::new(self.catalog.handle(), tokens, rate, self.clock.clone()))
     }
 
     /// The door of merchants' reports, with a spool of its own.

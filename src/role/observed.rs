@@ -58,10 +58,21 @@ pub fn answering(house: &House, answering: Answering) -> Admin {
     admin
 }
 
+/// The door of a role that has the API alone.
+pub fn api_door(api: &Door, page: &mut Page) {
+    write_doors(&[("api", api)], page);
+}
+
 fn doors(edge: &Door, api: &Door, page: &mut Page) {
-    let open: [(&[(&str, &str)], usize); 2] = [(&[("door", "edge")], edge.open()), (&[("door", "api")], api.open())];
-    page.gauge("afflux_http_connections", "Open connections.", &open);
-    let away: [(&[(&str, &str)], u64); 2] =
-        [(&[("door", "edge")], edge.turned_away()), (&[("door", "api")], api.turned_away())];
-    page.counter("afflux_http_turned_away_total", "Connections answered 503 before a request was heard.", &away);
+    write_doors(&[("edge", edge), ("api", api)], page);
+}
+
+fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
+    let labels: Vec<[(&str, &str); 1]> = doors.iter().map(|(name, _)| [("door", *name)]).collect();
+    let of = |count: fn(&Door) -> u64| -> Vec<(&[(&str, &str)], u64)> {
+        labels.iter().zip(doors).map(|(label, (_, door))| (&label[..], count(door))).collect()
+    };
+    page.gauge("afflux_http_connections", "Open connections.", &of(|door| door.open() as u64));
+    let help = "Connections answered 503 before a request was heard.";
+    page.counter("afflux_http_turned_away_total", help, &of(Door::turned_away));
 }

@@ -18,13 +18,16 @@ use super::house::House;
 use super::observed::{self, Answering};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
-use super::{Exit, Failure, configured, descriptors, edge_worker, logging, running};
+use super::{Exit, Failure, configured, descriptors, edge_worker, logging, place, running};
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::event::ConversionIds;
 use crate::http::{Bodies, Door};
 use crate::report::{self, Reports};
 use crate::store::Store;
 use crate::{edge, intake};
+
+/// Connections to the file for reports and look-ups: as many as are answered at once.
+const MAX_READERS: usize = 10;
 
 pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
     let file = file.map(Path::to_owned);
@@ -35,7 +38,7 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
         let descriptors = descriptors::raise();
         let base = Base::build(config, KeysFrom::FileOrMade)?;
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
-        Store::open(&base.config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
+        Store::open(&place::file(&base.config)).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let house = House::build(base)?;
         let doors = Doors::bind(&house.config)?;
         Ok((house, doors, descriptors))
@@ -51,7 +54,7 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let intake = house.intake(access.clone(), house.embedded_order_index()?)?;
     let zone = house.config.report.time_zone.0.clone();
     let ids = ConversionIds::new(&house.keys);
-    let reports = Arc::new(Reports::new(access, ids, house.config.store.path.clone(), zone));
+    let reports = Arc::new(Reports::new(access, ids, place::file(&house.config), MAX_READERS, zone));
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
     let consumer = Consumer::start(&house, attribution.clone())?;

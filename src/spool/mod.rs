@@ -69,6 +69,10 @@ impl Topic {
         }
     }
 
+    pub fn named(name: &str) -> Option<Topic> {
+        [Topic::Clicks, Topic::Conversions].into_iter().find(|topic| topic.name() == name)
+    }
+
     fn from_number(number: u64) -> Option<Topic> {
         [Topic::Clicks, Topic::Conversions].into_iter().find(|topic| *topic as u64 == number)
     }

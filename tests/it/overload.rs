@@ -52,12 +52,15 @@ fn e34_visitors_cannot_take_the_descriptors_of_the_process() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &limited("-n 256"));
     assert!(server.log().contains("limits.connections: 10000 do not fit into the 256 files"), "{}", server.log());
-    let mut inside = crowd(server.edge, 400);
+    // Heard before the others come: each worker accepts what the kernel gave to it, so who connects first may be second.
+    let mut first = server.edge();
+    assert_eq!(first.get("/healthz", &[]).status, 200);
+    let inside = crowd(server.edge, 400);
     assert_eq!(status(&mut crowd(server.edge, 1)[0]), "HTTP/1.1 503");
-    assert_eq!(status(&mut inside[0]), "HTTP/1.1 200");
+    assert_eq!(first.get("/healthz", &[]).status, 200);
     assert_eq!(server.admin().get("/readyz", &[]).status, 200);
     assert!(open_files(&server) < 200);
-    drop(inside);
+    drop((first, inside));
     wait_until(|| status(&mut crowd(server.edge, 1)[0]) == "HTTP/1.1 200");
     let begun = Instant::now();
     let held = crowd(server.edge, 400);
@@ -97,7 +100,10 @@ fn e34_p7_without_any_descriptor_left_a_connection_hears_503_and_a_stop_is_heard
     let heard: Vec<String> = crowd_of_30.iter_mut().rev().map(status).collect();
     assert!(heard.iter().filter(|status| *status == "HTTP/1.1 503").count() >= 20, "{heard:?}");
     // Each listener says it once, not for each connection.
-    assert!((1..=2).contains(&server.log().matches("connections are turned away").count()), "{}", server.log());
+    let told = || server.log().matches("connections are turned away").count();
+    // Said before the first 503, but the rig reads it on a thread of its own.
+    wait_until(|| told() > 0);
+    assert!(told() <= 2, "{}", server.log());
     // Whoever is inside goes on, and the next ones are served when there is room again.
     allow(maximum);
     wait_until(|| status(&mut crowd(server.edge, 1)[0]) == "HTTP/1.1 200");

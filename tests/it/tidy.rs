@@ -96,6 +96,7 @@ fn pure_modules_know_no_runtime_clock_or_disk() {
         "axum",
         "hyper",
         "rusqlite",
+        "postgres",
         "std::fs",
         "std::net",
         "std::env",
@@ -181,7 +182,7 @@ fn imports_run_one_way() {
 
 #[test]
 fn sql_stands_in_the_stores_alone() {
-    let found: Vec<String> = offenders(&["src"], &["rusqlite"])
+    let found: Vec<String> = offenders(&["src"], &["rusqlite", "postgres::", "tokio_postgres"])
         .into_iter()
         .filter(|line| {
             !["/src/store/", "/src/touch/", "/src/intake/orders", "/src/intake/order"]
@@ -189,6 +190,28 @@ fn sql_stands_in_the_stores_alone() {
                 .any(|place| line.contains(place))
         })
         .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Redis is spoken to over links, and by those that keep something there.
+#[test]
+fn redis_stands_behind_links() {
+    let speak = [
+        "/src/redis/",
+        "/src/dedupe/shared",
+        "/src/touch/shared/",
+        "/src/intake/order_index/server.rs",
+        "/src/intake/order_index/mod.rs",
+        "/src/role/",
+    ];
+    let found: Vec<String> = offenders(&["src"], &["::redis::", "crate::redis"])
+        .into_iter()
+        .filter(|line| !speak.iter().any(|place| line.contains(place)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+    // Nor do links know whom they are for.
+    let knows = ["crate::touch", "crate::dedupe", "crate::intake", "crate::config", "crate::store", "crate::spool"];
+    let found = offenders(&["src/redis"], &knows);
     assert!(found.is_empty(), "{found:#?}");
 }
 

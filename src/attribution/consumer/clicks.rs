@@ -16,6 +16,9 @@ use crate::store::{Batch, StoreError};
 use crate::time::TimeMs;
 use crate::touch::Touched;
 
+/// The one consumer of `serve` counts on one lane.
+const LANE: i32 = 0;
+
 /// The clicks of one transaction, summed up before they are written.
 #[derive(Default)]
 pub struct ClickBatch<'c> {
@@ -46,7 +49,7 @@ impl<'c> ClickBatch<'c> {
     pub fn write(self, judge: &mut Judge<'_>, batch: &mut Batch<'_>, now: TimeMs) -> Result<(), StoreError> {
         let mut rows: Vec<(&ClickKey, Counts)> = self.rows.iter().map(|(key, counts)| (&**key, *counts)).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        batch.add_clicks(rows.into_iter())?;
+        batch.add_clicks(rows.into_iter(), LANE)?;
         judge.memory.touches.add(batch, &self.touched, now)?;
         self.late.into_values().try_for_each(|clicks| judge.late_clicks(batch, &clicks))
     }

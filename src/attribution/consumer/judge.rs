@@ -188,7 +188,7 @@ impl Judge<'_> {
         let span = Span::of(report, self.terms, self.settings);
         let known = Clicks::default();
         let clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, (span, own_click), known)?;
-        let waited = batch.end_waiting(&report.conversion_id)?;
+        let waited = batch.end_refunds_waiting(&report.conversion_id)?;
         self.waiting -= waited as i64;
         let (catalog, settings) = (&*self.terms.hash, self.settings);
         let new = NewConversion { report, spool, seq, own_click, clicks: &clicks, status, catalog, settings };

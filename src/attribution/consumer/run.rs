@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AttributionMetrics, Consumer, Rules, Source};
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::{OpenError, Place, Store, StoreError};
 
 /// Between looks whether the process that consumes is gone.
 const LOCK_EVERY: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
 
 /// Until the first failure. What it remembered ends with it.
 fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(), Failed> {
-    let store = Store::open(&parts.store_path)?;
+    let store = Store::open(&Place::Sqlite(parts.store_path.clone()))?;
     let mut consumer = Consumer::new(&mut parts.source, store, &parts.rules, &parts.metrics)?;
     while !stop() {
         let began = Instant::now();

@@ -146,7 +146,7 @@ proptest! {
         feed(&mut slow);
         straight.round();
         hide_all(&mut slow);
-        let store = Store::open(&slow.path()).unwrap();
+        let store = Store::open(&slow.place()).unwrap();
         let mut consumer = Consumer::new(&mut slow.source, store, &slow.rules, &slow.metrics).unwrap();
         for step in 0..40 {
             consumer.source_mut(|source| match step {
@@ -173,12 +173,12 @@ fn sale(world: &mut World, order: &str) {
 fn a_second_consumer_finds_its_memory_stale_and_applies_nothing_twice() {
     let mut world = World::new();
     sale(&mut world, "A-1");
-    let path = world.path();
+    let place = world.place();
     let mut other_source = World::copy_of(&world.source);
     let mut stale =
-        Consumer::new(&mut other_source, Store::open(&path).unwrap(), &world.rules, &world.metrics).unwrap();
+        Consumer::new(&mut other_source, Store::open(&place).unwrap(), &world.rules, &world.metrics).unwrap();
     let mut quick =
-        Consumer::new(&mut world.source, Store::open(&path).unwrap(), &world.rules, &world.metrics).unwrap();
+        Consumer::new(&mut world.source, Store::open(&place).unwrap(), &world.rules, &world.metrics).unwrap();
     assert_eq!(quick.round(&|| false).unwrap(), 2);
     let error = stale.round(&|| false).unwrap_err();
     assert!(!error.is_about_the_record(), "{error}");
@@ -194,7 +194,7 @@ fn a_full_disk_costs_nothing_but_time() {
     for number in 0..200 {
         sale(&mut world, &format!("A-{number}"));
     }
-    let store = Store::open(&world.path()).unwrap();
+    let store = Store::open(&world.place()).unwrap();
     store.limit_pages(60);
     let full = Consumer::new(&mut world.source, store, &world.rules, &world.metrics).unwrap().round(&|| false);
     assert!(matches!(full, Err(StoreError::Sqlite(_))), "{full:?}");

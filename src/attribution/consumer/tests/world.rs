@@ -21,7 +21,7 @@ use crate::clock::ManualClock;
 use crate::event::ConversionIds;
 use crate::money::{Currency, Rate};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Reader, Store, StoreError, View};
+use crate::store::{Place, Reader, Store, StoreError, View};
 use crate::time::{HOUR_MS, TimeMs};
 
 /// 2026-11-22T10:00:00Z.
@@ -181,6 +181,10 @@ impl World {
         self.directory.path().join("afflux.sqlite")
     }
 
+    pub fn place(&self) -> Place {
+        Place::Sqlite(self.path())
+    }
+
     /// Appends to a spool; readable at once.
     pub fn append(&mut self, spool: u64, topic: Topic, record: &Value) {
         let new = || Spool { topic, records: Vec::new(), until: 0, sealed: false, missing: Vec::new() };
@@ -246,12 +250,12 @@ impl World {
     }
 
     pub fn try_round(&mut self) -> Result<usize, StoreError> {
-        let store = Store::open(&self.path()).unwrap();
+        let store = Store::open(&self.place()).unwrap();
         Consumer::new(&mut self.source, store, &self.rules, &self.metrics)?.round(&|| false)
     }
 
     pub fn look<T>(&self, look: impl FnOnce(View<'_>) -> Result<T, StoreError>) -> T {
-        Reader::open(&self.path()).unwrap().view(look).unwrap()
+        Reader::open(&self.place()).unwrap().view(look).unwrap()
     }
 
     /// The latest decision of an order of merchant 1, as JSON.
