@@ -42,6 +42,14 @@ enum Command {
         #[arg(long)]
         drain_only: bool,
     },
+    /// From Kafka to the books in PostgreSQL, by the touches in Redis.
+    Attribution {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Let a reload change terms that are in force or were.
+        #[arg(long)]
+        allow_changed_terms: bool,
+    },
     /// Conversions and reports over the books in PostgreSQL.
     Console(ConfigFile),
     /// Parse config and catalog, print the plan, start nothing.
@@ -149,6 +157,9 @@ fn main() -> ExitCode {
         Command::Reship { spool, from, config } => role::reship(config.config.as_deref(), &spool, from),
         Command::Topics(TopicsCommand::Create(file)) => role::topics_create(file.config.as_deref()),
         Command::Topics(TopicsCommand::Check(file)) => role::topics_check(file.config.as_deref()),
+        Command::Attribution { config, allow_changed_terms } => {
+            role::attribution(config.config.as_deref(), allow_changed_terms)
+        }
         Command::Console(file) => role::console(file.config.as_deref()),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),

@@ -160,7 +160,7 @@ sections! {
     redis: Redis {
         /// redis://HOST:PORT/DATABASE. A password stands in password_file.
         url: String = "\"redis://127.0.0.1:6379/0\"",
-        /// A file with the password alone in it, or USER:PASSWORD.
+        /// A file with the password alone in it, or USER:PASSWORD; :PASSWORD for one with a colon.
         password_file: Option<PathBuf> = (none, "\"redis.password\""),
     }
     /// From the spools to Kafka.

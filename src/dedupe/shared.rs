@@ -15,6 +15,10 @@ use crate::redis::{Link, Unavailable};
 /// How long a first click is remembered at least: as long as a batch may be sent again, to know it for itself.
 const REMEMBERED_MS: i64 = 600_000;
 
+/// Clicks asked about at once. `dedupe.timeout_ms` is for one question: a full batch of the shipper takes longer than it on
+/// a slow machine, with a Redis that answers all the time.
+const AT_ONCE: usize = 512;
+
 /// Of each click the ID of the one that it repeats.
 pub type Judged = Vec<Option<String>>;
 
@@ -53,30 +57,39 @@ impl SharedDedupe {
         let mut judged = vec![None; clicks.len()];
         let candidates: Vec<Candidate> =
             clicks.iter().enumerate().filter_map(|(place, click)| Candidate::of(place, click)).collect();
-        if candidates.is_empty() {
-            return Ok(judged);
+        let mut windows = Windows { window_ms: self.window_ms, ..Windows::default() };
+        for candidates in candidates.chunks(AT_ONCE) {
+            self.judge_part(candidates, &mut windows, &mut judged)?;
         }
+        Ok(judged)
+    }
+
+    fn judge_part(
+        &mut self,
+        candidates: &[Candidate],
+        windows: &mut Windows,
+        judged: &mut Judged,
+    ) -> Result<(), Unavailable> {
         let deadline = self.link.deadline();
         let remember: Vec<Cmd> = candidates
             .iter()
             .flat_map(|click| click.names().map(|name| self.remember(name, &click.own, true)))
             .collect();
-        let answers = self.link.ask_until(&remember, deadline)?;
-        let mut windows = Windows { window_ms: self.window_ms, ..Windows::default() };
-        let mut answers = answers.into_iter().map(First::of);
-        for click in &candidates {
+        let mut answers = self.link.ask_until(&remember, deadline)?.into_iter().map(First::of);
+        for click in candidates {
             for name in click.names() {
                 windows.stood(name, answers.next().flatten(), &click.own);
             }
             judged[click.place] = windows.judge(click).map(|first| first.click_id);
         }
-        let corrections: Vec<Cmd> =
-            windows.corrected().map(|(name, first)| self.remember(name, first, false)).collect();
+        let due = std::mem::take(&mut windows.due);
+        let due = due.iter().filter_map(|name| Some((name, windows.firsts.get(name)?)));
+        let corrections: Vec<Cmd> = due.map(|(name, first)| self.remember(name, first, false)).collect();
         if !corrections.is_empty() {
             // What was judged stands. Later ones will be judged by an older window: more are billable.
             let _ = self.link.ask_until(&corrections, deadline);
         }
-        Ok(judged)
+        Ok(())
     }
 
     fn remember(&self, name: &Name, first: &First, if_new: bool) -> Cmd {
@@ -125,10 +138,6 @@ impl Windows {
 
     fn covers(&self, first: &First, click: &First) -> bool {
         (0..self.window_ms).contains(&(click.at_ms - first.at_ms))
-    }
-
-    fn corrected(&self) -> impl Iterator<Item = (&Name, &First)> {
-        self.firsts.iter().filter(|(name, _)| self.due.contains(*name))
     }
 }
 

@@ -223,3 +223,28 @@ fn what_is_first_is_remembered_for_ten_minutes_at_least() {
         assert!((at_least - 60_000..=at_least).contains(&left), "{left}");
     }
 }
+
+/// `AFFLUX_FIGURES=1 cargo test --lib -- --nocapture what_a_batch_costs` prints it.
+#[test]
+fn what_a_batch_costs_in_time() {
+    let mut dedupe = dedupe();
+    let (mut took, mut number) = (Vec::new(), 0);
+    for turn in 0..20 {
+        let visitor = |n: u32| u64::from(n) + turn * 4_000;
+        let clicks: Vec<Click<'_>> = (0..4_096)
+            .map(|n| match n % 2 {
+                0 => click(number + n, 0, visitor(n)),
+                _ => new_visitor(number + n, 0, visitor(n), (n % 250) as u8),
+            })
+            .collect();
+        number += 4_096;
+        let begun = Instant::now();
+        dedupe.judge(&clicks).unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    if std::env::var_os("AFFLUX_FIGURES").is_some() {
+        println!("4,096 clicks: median {:?}, longest {:?}", took[10], took[19]);
+    }
+    assert!(took[10] < Duration::from_secs(1));
+}

@@ -1,5 +1,6 @@
 //! Kafka: which cluster, and the names of its topics. One module below produces, one consumes; nobody else knows the client.
 
+pub mod consumer;
 pub mod producer;
 pub mod topics;
 

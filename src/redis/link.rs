@@ -194,7 +194,8 @@ fn converse(connection: &mut Connection, commands: &[Cmd], deadline: Instant) ->
         false if error.is_io_error() => Failure::Closed(error),
         false => Failure::Refused(error),
     };
-    let packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
+    let mut packed = Vec::new();
+    commands.iter().for_each(|command| command.write_packed_command(&mut packed));
     connection.set_write_timeout(Some(left(deadline))).map_err(failed)?;
     connection.send_packed_command(&packed).map_err(failed)?;
     connection.set_read_timeout(Some(left(deadline))).map_err(failed)?;

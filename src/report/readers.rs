@@ -98,3 +98,49 @@ impl Drop for Readers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::store::{Store, testing};
+
+    #[test]
+    fn one_more_waits_for_a_connection() {
+        for home in testing::homes() {
+            drop(Store::open(&home.place).unwrap());
+            let readers = Readers::new(home.place.clone(), 1);
+            let (began, beginning) = mpsc::channel();
+            let (end, ending) = mpsc::channel::<()>();
+            let count = |view: View<'_>| view.conversion_count();
+            std::thread::scope(|scope| {
+                let first = scope.spawn(|| {
+                    readers.read(move |view| {
+                        began.send(()).unwrap();
+                        ending.recv().unwrap();
+                        count(view)
+                    })
+                });
+                beginning.recv().unwrap();
+                let second = scope.spawn(|| readers.read(count));
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!second.is_finished());
+                end.send(()).unwrap();
+                assert_eq!((first.join().unwrap().unwrap(), second.join().unwrap().unwrap()), (0, 0));
+            });
+        }
+    }
+
+    #[test]
+    fn what_fails_gives_its_connection_back() {
+        for home in testing::homes() {
+            let readers = Readers::new(home.place.clone(), 1);
+            assert!(matches!(readers.read(|view| view.conversion_count()), Err(NotRead::Nothing)));
+            drop(Store::open(&home.place).unwrap());
+            let failed = readers.read(|_| Err::<u64, _>(StoreError::Nested));
+            assert!(matches!(failed, Err(NotRead::Failed(_))));
+            assert_eq!(readers.read(|view| view.conversion_count()).unwrap(), 0);
+        }
+    }
+}

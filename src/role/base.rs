@@ -8,6 +8,7 @@ use super::{Failure, descriptors, keys, preflight};
 use crate::api::Access;
 use crate::attribution::Settings;
 use crate::attribution::consumer::Rules;
+use crate::attribution::consumer::shared::Layout;
 use crate::catalog::Current;
 use crate::click::Keys;
 use crate::clock::WallClock;
@@ -64,7 +65,7 @@ impl Base {
     }
 
     /// What decisions are made with.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self, layout: Layout) -> Rules {
         Rules {
             keys: self.keys.clone(),
             settings: Settings {
@@ -74,6 +75,7 @@ impl Base {
             },
             catalog: self.catalog.handle(),
             clock: self.clock.clone(),
+            layout,
         }
     }
 }

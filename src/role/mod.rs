@@ -1,5 +1,6 @@
 //! Roles wire the stages together and do nothing else. Nothing below imports them.
 
+mod attribution;
 mod base;
 mod books;
 mod check;
@@ -30,6 +31,7 @@ mod topics;
 
 use std::path::Path;
 
+pub use attribution::attribution;
 pub use books::{explain, ledger_cat, ledger_check, reconcile};
 pub use check::check;
 pub use click::click;

@@ -19,6 +19,7 @@ use super::observed::{self, Answering};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
 use super::{Exit, Failure, configured, descriptors, edge_worker, logging, place, running};
+use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::event::ConversionIds;
 use crate::http::{Bodies, Door};
@@ -95,7 +96,7 @@ struct Consumer {
 impl Consumer {
     fn start(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Consumer, Failure> {
         let source = SpoolSource::new(house.spools.clone());
-        let parts = Parts { source, store_path: house.config.store.path.clone(), rules: house.rules(), metrics };
+        let parts = Parts { source, place: place::file(&house.config), rules: house.rules(Layout::Alone), metrics };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let work = move || consumer::run(parts, || stopped.load(Relaxed));

@@ -98,10 +98,10 @@ impl Head {
     }
 }
 
-/// The same click as a duplicate. In JSON a quote inside a string has a backslash before it, so this text stands nowhere
-/// but at the field itself.
+/// The same click as a duplicate, with its flag (contract E27). In JSON a quote inside a string has a backslash before it,
+/// so this text stands nowhere but at the fields themselves: our edges write flags before `billable`.
 fn not_billable(click: &[u8], duplicate_of: &str) -> Option<Box<[u8]>> {
-    const BILLABLE: &[u8] = br#","billable":true"#;
+    const BILLABLE: &[u8] = br#"],"billable":true"#;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !duplicate_of.bytes().all(is_plain) {
         return None;
@@ -109,7 +109,9 @@ fn not_billable(click: &[u8], duplicate_of: &str) -> Option<Box<[u8]>> {
     // It stands near the end.
     let at = memmem::rfind(click, BILLABLE)?;
     let (before, after) = (&click[..at], &click[at + BILLABLE.len()..]);
-    let parts = [before, br#","billable":false,"duplicate_of":""#, duplicate_of.as_bytes(), b"\"", after];
+    let flag: &[u8] = if before.ends_with(b"[") { br#""duplicate""# } else { br#","duplicate""# };
+    let settled = br#"],"billable":false,"duplicate_of":""#;
+    let parts = [before, flag, settled, duplicate_of.as_bytes(), b"\"", after];
     Some(parts.concat().into())
 }
 
@@ -162,6 +164,10 @@ mod tests {
         assert!(text.contains(r#""sub1":"\",\"billable\":true""#), "{text}");
         let Ok(Event::Click(click)) = Event::parse(&ready[2].value) else { panic!("{text}") };
         assert!(!click.billable);
+        assert_eq!(click.flags, ["duplicate"]);
+        let flagged = text.replace(r#"["duplicate"],"billable":false"#, r#"["sec_gpc"],"billable":true"#);
+        let again = String::from_utf8(not_billable(flagged.as_bytes(), "IDfirst").unwrap().into_vec()).unwrap();
+        assert!(again.contains(r#""flags":["sec_gpc","duplicate"],"billable":false"#), "{again}");
         assert_eq!((&*ready[2].key, ready[2].at), (&b"00000000000000ab"[..], Some(TimeMs(17))));
     }
 

@@ -11,7 +11,7 @@ const ROWS_AT_ONCE: usize = 16;
 
 pub enum Connection {
     Sqlite(rusqlite::Connection),
-    Postgres(Session),
+    Postgres(Box<Session>),
 }
 
 impl Connection {

@@ -152,6 +152,13 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Once the key of its click ID is listed.
+    pub fn record_own_click(&self, id: RowId, own_click: OwnClick) -> Result<(), StoreError> {
+        let own_click = write_json("own click", &own_click)?;
+        self.execute("UPDATE conversions SET own_click = ?2 WHERE id = ?1", params![id.0, own_click])?;
+        Ok(())
+    }
+
     pub fn record_clicks(&self, id: RowId, clicks: &Clicks) -> Result<(), StoreError> {
         self.execute(
             "UPDATE conversions SET touches = ?2, extent = ?3 WHERE id = ?1",

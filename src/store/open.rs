@@ -7,7 +7,7 @@ impl Store {
     pub fn open(place: &Place) -> Result<Store, OpenError> {
         let connection = match place {
             Place::Sqlite(path) => Connection::Sqlite(file::open(path)?),
-            Place::Postgres(url) => Connection::Postgres(database::open(url)?),
+            Place::Postgres(url) => Connection::Postgres(Box::new(database::open(url)?)),
         };
         Ok(Store { connection })
     }
@@ -25,7 +25,7 @@ impl Reader {
     pub fn open(place: &Place) -> Result<Reader, OpenError> {
         let connection = match place {
             Place::Sqlite(path) => Connection::Sqlite(file::open_to_read(path)?),
-            Place::Postgres(url) => Connection::Postgres(database::open_to_read(url)?),
+            Place::Postgres(url) => Connection::Postgres(Box::new(database::open_to_read(url)?)),
         };
         Ok(Reader { connection })
     }

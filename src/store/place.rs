@@ -14,7 +14,7 @@ pub enum Place {
 
 /// postgresql://user:password@host:port/database, read. Never shown whole: it holds a password.
 #[derive(Clone)]
-pub struct PostgresUrl(::postgres::Config);
+pub struct PostgresUrl(Box<::postgres::Config>);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongUrl {
@@ -34,7 +34,7 @@ impl PostgresUrl {
         let config: ::postgres::Config = text.parse().map_err(|_| WrongUrl::NoUrl)?;
         match config.get_ssl_mode() {
             _ if config.get_hosts().is_empty() => Err(WrongUrl::NoUrl),
-            SslMode::Disable | SslMode::Prefer => Ok(PostgresUrl(config)),
+            SslMode::Disable | SslMode::Prefer => Ok(PostgresUrl(Box::new(config))),
             _ => Err(WrongUrl::Tls),
         }
     }

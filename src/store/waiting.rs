@@ -64,6 +64,12 @@ impl View<'_> {
         self.connection.rows(sql, params![limit], waiting)
     }
 
+    /// Whether and how a conversion waits.
+    pub fn waiting_of(&self, id: RowId) -> Result<Option<Waiting>, StoreError> {
+        let sql = "SELECT conversion, since_ms, stand FROM waiting WHERE conversion = ?1";
+        self.connection.first(sql, params![id.0], waiting)
+    }
+
     pub fn waiting_count(&self) -> Result<u64, StoreError> {
         self.connection.one("SELECT count(*) FROM waiting", &[], |row| row.get(0))
     }

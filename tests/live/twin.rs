@@ -8,7 +8,7 @@ use crate::oracle::Sums;
 use crate::process::Process;
 
 /// The ledger of one process that was given the spools of all edges. The edges must have ended.
-pub fn ledger(cluster: &Cluster, reported: (u64, u64), expected: Option<&Sums>) -> Sums {
+pub fn ledger(cluster: &Cluster, events: &[serde_json::Value], reported: (u64, u64), expected: Option<&Sums>) -> Sums {
     let mut serve = Process::new("serve", &format!("serve-{}", cluster.edges.len()), cluster.path());
     let spools = serve.home.join("data/spool");
     std::fs::create_dir_all(&spools).expect("a directory");
@@ -21,7 +21,7 @@ pub fn ledger(cluster: &Cluster, reported: (u64, u64), expected: Option<&Sums>) 
         let seen = books::reported(&serve);
         if seen == reported { Ok(()) } else { Err(format!("{seen:?} of {reported:?}")) }
     });
-    let sums = books::settled_ledger(&serve, expected, "one process");
+    let sums = books::settled_ledger(&serve, events, expected, "one process");
     serve.stop();
     sums
 }

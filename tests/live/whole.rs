@@ -19,7 +19,7 @@ fn the_oracle_agrees_with_one_process() {
     let answers = crowd.go_home();
     let events = books::spooled(&cluster);
     books::assert_answered_is_spooled(&answers, &events);
-    let sums = books::wait_for_ledger(&cluster.edges[0], &oracle::ledger(&events), "one process");
+    let sums = books::wait_for_ledger(&cluster.edges[0], &events, &oracle::ledger(&events), "one process");
     assert!(sums.len() >= 250, "{} balances", sums.len());
     books::assert_every_order_is_decided(&cluster.edges[0], &answers);
 }

@@ -194,6 +194,17 @@ impl Lane {
     }
 }
 
+impl Step<'_> {
+    /// The order that it speaks of.
+    pub fn conversion_id(&self) -> Option<&str> {
+        match &self.what {
+            What::Event(Event::Conversion(report)) => Some(&report.conversion_id),
+            What::Event(Event::Refund(refund)) => Some(&refund.conversion_id),
+            _ => None,
+        }
+    }
+}
+
 impl<'r> What<'r> {
     fn of(item: Item<'r>, due: u64) -> What<'r> {
         match item {

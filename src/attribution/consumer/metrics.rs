@@ -3,7 +3,7 @@
 use crate::attribution::{Outcome, Reason};
 use crate::metrics::{Counter, Gauge, Histogram, Page};
 
-/// One writer: the thread of the consumer.
+/// The thread of the consumer writes; what is counted while deciding, the one that decides what waited too.
 #[derive(Debug, Default)]
 pub struct AttributionMetrics {
     pub lag_ms: Gauge,
@@ -51,7 +51,7 @@ impl AttributionMetrics {
     pub fn count_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
         let reason = if outcome == Outcome::Attributed { None } else { reason };
         if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == reason) {
-            self.outcomes[place].add(1);
+            self.outcomes[place].add_shared(1);
         }
     }
 

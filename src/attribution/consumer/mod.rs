@@ -6,14 +6,19 @@
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
 mod clicks;
+mod decider;
 mod gather;
 mod judge;
 mod lanes;
+mod later;
+mod later_metrics;
 mod memory;
 mod metrics;
 mod record;
 mod run;
+pub mod shared;
 pub mod source;
+mod touches;
 mod watched;
 
 #[cfg(test)]
@@ -25,12 +30,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clicks::ClickBatch;
+pub use decider::{Decider, DeciderParts, decide};
 use judge::{Judge, NotApplied, Place};
 use lanes::{Lanes, Moves, Step, What};
+pub use later_metrics::WaitingMetrics;
+pub use memory::kept_ms;
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
 pub use run::{Parts, run};
 pub use source::{Item, Reach, Records, Source, SpoolReach};
+
+use shared::Layout;
 
 use super::Settings;
 use crate::catalog::Snapshot;
@@ -51,12 +61,19 @@ const MAX_TRIES: u32 = 5;
 /// How often old tables of touches are looked for, and gauges counted anew.
 const TIDY_EVERY_MS: i64 = 60_000;
 
+/// How often it is looked which catalog is the active one, where others may change it.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports and refunds of one transaction where others decide too: each holds a lock, and a database has some thousands.
+const MAX_LOCKED: usize = 256;
+
 /// What decisions are made with.
 pub struct Rules {
     pub keys: Arc<Keys>,
     pub settings: Settings,
     pub catalog: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
+    pub layout: Layout,
 }
 
 pub struct Consumer<'p, S> {
@@ -67,6 +84,7 @@ pub struct Consumer<'p, S> {
     memory: Memory,
     terms: Terms,
     tidied: TimeMs,
+    followed: Instant,
 }
 
 impl<'p, S: Source> Consumer<'p, S> {
@@ -77,7 +95,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         rules: &'p Rules,
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
-        let memory = Memory::load(store.view(), rules.settings.dedupe_window_ms)?;
+        source.begin(store.view())?;
+        let memory = Memory::load(store.view(), rules)?;
         // What earlier lifetimes applied may be deleted when its time comes.
         for mark in memory.marks.values() {
             source.applied(mark.spool, mark.next);
@@ -87,12 +106,16 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied })
+        let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
+        if self.source.has_changed() {
+            self.begin_source()?;
+        }
         let reach = match self.source.reach() {
             Ok(reach) => reach,
             Err(error) => {
@@ -106,9 +129,28 @@ impl<'p, S: Source> Consumer<'p, S> {
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
+        self.record_source()?;
         self.tidy()?;
         self.show(behind);
         Ok(applied)
+    }
+
+    /// What others applied meanwhile is applied.
+    fn begin_source(&mut self) -> Result<(), StoreError> {
+        let view = self.store.view();
+        self.source.begin(view)?;
+        self.memory.marks = view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect();
+        Ok(())
+    }
+
+    /// Where the source is, also when no record says so.
+    fn record_source(&mut self) -> Result<(), StoreError> {
+        if self.source.has_news() {
+            let batch = self.store.begin()?;
+            self.source.record(&batch, &[])?;
+            batch.commit()?;
+        }
+        Ok(())
     }
 
     /// Returns when there may be something new, or after `at_most`.
@@ -123,6 +165,11 @@ impl<'p, S: Source> Consumer<'p, S> {
 
     fn activate_catalog(&mut self) -> Result<(), StoreError> {
         let catalog = self.rules.catalog.load();
+        if let Layout::Shared(sharing) = &self.rules.layout
+            && sharing.has_offered(&catalog.hash)
+        {
+            return self.follow_catalog();
+        }
         if *self.terms.hash != *catalog.hash {
             self.terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         }
@@ -131,6 +178,24 @@ impl<'p, S: Source> Consumer<'p, S> {
             batch.activate_catalog(&catalog.hash, &catalog.rulebook)?;
             batch.commit()?;
             self.memory.active = Some(catalog.hash.clone());
+        }
+        if let Layout::Shared(sharing) = &self.rules.layout {
+            sharing.offer(&catalog.hash);
+        }
+        Ok(())
+    }
+
+    /// Decides with the catalog that is the active one, whoever made it that.
+    fn follow_catalog(&mut self) -> Result<(), StoreError> {
+        if self.followed.elapsed() < FOLLOW_EVERY {
+            return Ok(());
+        }
+        self.followed = Instant::now();
+        if let Some(active) = self.store.view().active_catalog()?
+            && active != *self.terms.hash
+        {
+            self.terms = self.memory.terms(self.store.view(), &active)?;
+            self.memory.active = Some(active);
         }
         Ok(())
     }
@@ -166,42 +231,54 @@ impl<'p, S: Source> Consumer<'p, S> {
         let began = Instant::now();
         let now = self.rules.clock.now();
         let mut batch = self.store.begin()?;
+        let is_shared = self.memory.touches.are_shared();
+        let most = if is_shared && topic == Topic::Conversions { MAX_LOCKED } else { MAX_BATCH };
+        let steps = &steps[..most.min(steps.len())];
+        if is_shared {
+            lock_conversions(&batch, steps)?;
+        }
         let mut judge = Judge {
             memory: &mut self.memory,
             keys: &self.rules.keys,
             settings: self.rules.settings,
             terms: &self.terms,
             metrics: self.metrics,
+            now,
             waiting: 0,
             undecided: BTreeMap::new(),
         };
         let mut clicks = ClickBatch::default();
         let mut count = 0;
-        for step in steps.iter().take(MAX_BATCH) {
+        for step in steps {
             apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
             count += 1;
             if count % 64 == 0 && began.elapsed() > MAX_BATCH_TIME {
                 break;
             }
         }
-        clicks.write(&mut judge, &mut batch, now)?;
+        clicks.write(&mut judge, &mut batch, self.source.lane())?;
         judge.decide_undecided(&batch)?;
         let moves = lanes.moves(&steps[..count]);
+        let mut moved = Vec::new();
         for (mark, from) in moves.marks(lanes) {
             batch.move_mark(mark, from)?;
+            moved.push(*mark);
         }
+        self.source.record(&batch, &moved)?;
         let waiting = judge.waiting;
-        batch.record_horizon(self.memory.horizon)?;
+        if !is_shared {
+            batch.record_horizon(self.memory.horizon)?;
+        }
         batch.commit()?;
         self.metrics.refunds_waiting.add(waiting);
-        for (mark, _) in moves.marks(lanes) {
-            self.memory.marks.insert(mark.spool, *mark);
+        for mark in moved {
+            self.memory.marks.insert(mark.spool, mark);
             self.source.applied(mark.spool, mark.next);
         }
         let latest = steps[..count].iter().filter_map(|step| step.time).next_back();
         latest.into_iter().for_each(|latest| self.metrics.lag_ms.set((now - latest).max(0)));
-        self.metrics.batches.add(1);
-        self.metrics.batch_seconds.record(began.elapsed());
+        self.metrics.batches.add_shared(1);
+        self.metrics.batch_seconds.record_shared(began.elapsed());
         Ok((count, moves))
     }
 
@@ -270,10 +347,25 @@ impl<'p, S: Source> Consumer<'p, S> {
         let now = self.rules.clock.now();
         self.metrics.lag_ms.set(behind.map_or(0, |since| (now - since).max(0)));
         self.metrics.gaps.set(self.memory.marks.values().filter(|mark| mark.gap.is_some()).count() as i64);
-        self.metrics.touches.set(self.memory.touches.len() as i64);
-        self.metrics.touch_tables.set(self.memory.touches.tables() as i64);
+        let (touches, tables) = self.memory.touches.size();
+        self.metrics.touches.set(touches as i64);
+        self.metrics.touch_tables.set(tables as i64);
         self.metrics.folded_labels.set(self.memory.labels.folded as i64);
     }
+}
+
+/// Nobody else decides these orders until the transaction ends: their reports and refunds may be in other partitions.
+fn lock_conversions(batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = steps.iter().filter_map(|step| step.conversion_id()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    batch.lock_conversions(&ids)?;
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.extend(batch.view().conversion(id)?.map(|row| row.id));
+    }
+    batch.lock_rows(&rows)
 }
 
 /// Applies one step; what cannot be applied is kept as a dead letter and the next one follows.

@@ -45,13 +45,21 @@ impl Judge<'_> {
         at: TimeMs,
     ) -> Result<(), NotApplied> {
         match &before {
-            Some(before) if before.facts == *facts && before.decision == *decision => return Ok(()),
+            // With a shared index labels may be known now that were not before.
+            Some(before) if before.facts == *facts && before.decision == *decision => {
+                if !self.memory.touches.are_shared() {
+                    return Ok(());
+                }
+            }
             Some(before) if without_words(&before.decision) == without_words(decision) => {
                 batch.reword_decision(row.id, before.revision, facts, decision)?;
             }
             _ => {
                 batch.add_decision(row.id, row.revision + 1, facts, decision, at)?;
                 self.post(batch, row, decision, at)?;
+                if self.memory.touches.are_shared() {
+                    batch.tell(row.id, row.revision + 1)?;
+                }
             }
         }
         let rows = self.share_rows(batch, row, decision)?;

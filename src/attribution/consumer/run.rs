@@ -1,4 +1,4 @@
-//! The thread: one consumer per data directory, begun anew after every failure.
+//! The thread: one consumer per data directory, or one of many at a database; begun anew after every failure.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Parts<S> {
     pub source: S,
-    pub store_path: PathBuf,
+    pub place: Place,
     pub rules: Rules,
     pub metrics: Arc<AttributionMetrics>,
 }
@@ -43,7 +43,14 @@ enum Failed {
 /// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
 /// for its end (contract P11).
 pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
-    let Some(_lock) = lock(&parts.store_path, &stop) else { return };
+    let _lock = match &parts.place {
+        Place::Sqlite(path) => match lock(path, &stop) {
+            Some(lock) => Some(lock),
+            None => return,
+        },
+        // There the marks say who was first.
+        Place::Postgres(_) => None,
+    };
     parts.metrics.consuming.set(1);
     let mut pause = SHORTEST_PAUSE;
     while !stop() {
@@ -63,7 +70,7 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
 
 /// Until the first failure. What it remembered ends with it.
 fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(), Failed> {
-    let store = Store::open(&Place::Sqlite(parts.store_path.clone()))?;
+    let store = Store::open(&parts.place)?;
     let mut consumer = Consumer::new(&mut parts.source, store, &parts.rules, &parts.metrics)?;
     while !stop() {
         let began = Instant::now();

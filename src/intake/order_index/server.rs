@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::database::{KEEP_KEYS_DAYS, KEEP_ORDERS_DAYS, status_code, status_of_code, unpack};
 use super::{KeyMark, Mark, MarkKey, Question};
-use crate::redis::{Link, NoAnswer, Script};
+use crate::redis::Link;
 
 /// How long a question may take: less than the second that an asker waits, so that those behind it get their answer.
 pub const TIMEOUT: Duration = Duration::from_millis(400);
@@ -33,7 +33,6 @@ type Reply = Box<dyn FnOnce(&mut dyn Iterator<Item = Value>)>;
 
 /// Answers until all askers are gone. What cannot be answered is dropped: the asker does without.
 pub fn run(mut link: Link, mut questions: mpsc::Receiver<Question>) {
-    let release = Script::new(RELEASE);
     while let Some(first) = questions.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH
@@ -41,21 +40,17 @@ pub fn run(mut link: Link, mut questions: mpsc::Receiver<Question>) {
         {
             batch.push(next);
         }
-        answer(&mut link, &release, batch);
+        answer(&mut link, batch);
     }
 }
 
-/// Runs of one kind are asked together, in their order. What writes and what reads is asked apart: a Redis that is full
-/// still answers who reads.
-fn answer(link: &mut Link, release: &Script, batch: Vec<Question>) {
+/// Runs of what reads and of what writes are asked apart, in their order: a Redis that is full still answers who reads.
+fn answer(link: &mut Link, batch: Vec<Question>) {
     let mut rest = batch.into_iter().peekable();
-    while let Some(kind) = rest.peek().map(Question::kind) {
+    while let Some(writes) = rest.peek().map(Question::writes) {
         let (mut commands, mut replies) = (Vec::new(), Vec::new());
-        while let Some(question) = rest.next_if(|question| question.kind() == kind) {
-            match question {
-                Question::Release(keys, token) => drop(give_up(link, release, &keys, &token)),
-                question => replies.push(question.ask(&mut commands)),
-            }
+        while let Some(question) = rest.next_if(|question| question.writes() == writes) {
+            replies.push(question.ask(&mut commands));
         }
         // Without answers the askers are dropped with their replies.
         let answers = if commands.is_empty() { Ok(Vec::new()) } else { link.ask(&commands) };
@@ -65,30 +60,9 @@ fn answer(link: &mut Link, release: &Script, batch: Vec<Question>) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Reads,
-    Writes,
-    GivesUp,
-}
-
-/// Not done it is over by itself.
-fn give_up(link: &mut Link, release: &Script, keys: &[MarkKey], token: &str) -> Result<Value, NoAnswer> {
-    let mut command = release.call(keys.len());
-    for key in keys {
-        command.arg(claim_name(key));
-    }
-    command.arg(token);
-    link.call(release, &command)
-}
-
 impl Question {
-    fn kind(&self) -> Kind {
-        match self {
-            Question::Look(..) | Question::LookKey(..) => Kind::Reads,
-            Question::Remember(..) | Question::RememberKey(..) | Question::Claim(..) => Kind::Writes,
-            Question::Release(..) => Kind::GivesUp,
-        }
+    fn writes(&self) -> bool {
+        !matches!(self, Question::Look(..) | Question::LookKey(..))
     }
 
     /// Adds its commands; the reply takes as many answers. An asker that no longer waits is no error.
@@ -125,8 +99,11 @@ impl Question {
                     drop(answer.send(answers.take(count).map(&mut ours).collect()));
                 })
             }
-            // Given up by a script of its own.
-            Question::Release(..) => Box::new(|_| {}),
+            // Not done it is over by itself.
+            Question::Release(keys, token) => {
+                commands.push(release(&keys, &token));
+                Box::new(|answers| drop(answers.next()))
+            }
         }
     }
 }
@@ -163,6 +140,17 @@ fn set(name: &[u8], text: Vec<u8>, keep_days: i64) -> Cmd {
 fn claim(key: &MarkKey, token: &str) -> Cmd {
     let mut command = ::redis::cmd("SET");
     command.arg(claim_name(key)).arg(token).arg("NX").arg("GET").arg("PX").arg(CLAIM_MS);
+    command
+}
+
+/// As its text and not by its hash: a server that does not know the hash would have to be told in between.
+fn release(keys: &[MarkKey], token: &str) -> Cmd {
+    let mut command = ::redis::cmd("EVAL");
+    command.arg(RELEASE).arg(keys.len());
+    for key in keys {
+        command.arg(claim_name(key));
+    }
+    command.arg(token);
     command
 }
 

@@ -129,7 +129,13 @@ fn entries_are_appended_and_never_edited() {
         batch.commit().unwrap();
         let books = |until: i64| {
             let mut lines: Vec<BookLine> = Vec::new();
-            store.view().books(TimeMs(until), |line| Ok::<(), StoreError>(lines.push(line))).unwrap();
+            store
+                .view()
+                .books(TimeMs(until), |line| {
+                    lines.push(line);
+                    Ok::<(), StoreError>(())
+                })
+                .unwrap();
             lines.into_iter().map(|line| (line.order_id, line.conversion_id, line.amount)).collect::<Vec<_>>()
         };
         let line = |order: &str, amount| (order.to_owned(), format!("id-{order}"), amount);
@@ -150,7 +156,7 @@ fn an_unbalanced_book_and_a_stray_entry_are_found() {
         let id = sell(&mut store, "A-1");
         let batch = store.begin().unwrap();
         let account = Account::MerchantReceivable(MerchantId(1));
-        batch.add_entries(id, &[entry("A-1", 0, account.clone(), 60, 80)]).unwrap();
+        batch.add_entries(id, &[entry("A-1", 0, account, 60, 80)]).unwrap();
         batch.add_entries(RowId(id.0 + 7), &[entry("A-7", 0, account, 1, 80)]).unwrap();
         batch.commit().unwrap();
         assert_eq!(store.view().imbalance().unwrap(), [("IRR".to_owned(), 61)]);
@@ -184,7 +190,10 @@ fn shares_take_the_place_of_those_before() {
         assert_eq!(store.view().shares(RowId(1)).unwrap(), [share(1, 50, Some(2)), share(1, 50, Some(9))]);
         let between = |from, to| {
             let mut rows = Vec::new();
-            let show = |row: ShareRow| Ok::<(), StoreError>(rows.push(row.conversion.0));
+            let show = |row: ShareRow| {
+                rows.push(row.conversion.0);
+                Ok::<(), StoreError>(())
+            };
             store.view().shares_between(TimeMs(from), TimeMs(to), show).unwrap();
             rows
         };
@@ -267,5 +276,39 @@ fn conversions_wait_the_oldest_first() {
         assert_eq!(batch.lock_waiting(&[RowId(3), RowId(2), RowId(1), RowId(3)]).unwrap(), [third, second]);
         batch.commit().unwrap();
         assert_eq!(store.view().waiting_count().unwrap(), 2);
+    }
+}
+
+#[test]
+fn decisions_read_back_byte_for_byte() {
+    use crate::attribution::consumer::tests::world::{T0, World, click};
+    use crate::time::HOUR_MS;
+
+    let mut world = World::new();
+    world.append(1, crate::spool::Topic::Clicks, &world.click(&click(T0, 1, 2)));
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(2, crate::spool::Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, visitor));
+    world.append(2, crate::spool::Topic::Conversions, &world.refund("R-1", "A-1", T0, json!({"amount": 9})));
+    world.round();
+    let id = world.conversion_id(1, "A-1", "sale");
+    let made = world.look(|view| view.decisions(view.conversion(&id)?.unwrap().id));
+    assert_eq!(made.len(), 2);
+    for home in testing::homes() {
+        let mut store = Store::open(&home.place).unwrap();
+        let id = sell(&mut store, "A-1");
+        assert!(store.view().latest_decision(id).unwrap().is_none());
+        let batch = store.begin().unwrap();
+        for row in &made {
+            batch.add_decision(id, row.revision, &row.facts, &row.decision, TimeMs(90)).unwrap();
+        }
+        batch.commit().unwrap();
+        assert_eq!(store.view().decisions(id).unwrap(), made);
+        assert_eq!(store.view().latest_decision(id).unwrap().as_ref(), made.last());
+        let row = store.view().conversion_row(id).unwrap().unwrap();
+        assert_eq!((row.revision, row.booked), (2, TimeMs(90)));
+        let batch = store.begin().unwrap();
+        batch.reword_decision(id, 2, &made[0].facts, &made[0].decision).unwrap();
+        batch.commit().unwrap();
+        assert_eq!(store.view().latest_decision(id).unwrap().unwrap().text, made[0].text);
     }
 }

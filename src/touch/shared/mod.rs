@@ -238,7 +238,10 @@ impl SharedTouches {
                 let (positions, answers) = self.find_in(bucket, asked.iter().map(|place| visitors[*place]))?;
                 seen.push(positions);
                 // A script answers no more after it has read enough, but always one.
-                let answered = answers.len().clamp(1, asked.len().max(1)).min(asked.len());
+                let answered = answers.len().min(asked.len());
+                if answered == 0 && !asked.is_empty() {
+                    return Err(Unavailable);
+                }
                 for (place, found) in asked.iter().zip(answers) {
                     looked.found[*place] = found;
                 }

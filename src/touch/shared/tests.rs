@@ -68,9 +68,9 @@ fn what_was_added_is_found_with_its_position_and_labels() {
             .collect();
         let labelled = |n: usize| Touched {
             click_id: ids[n],
-            link: (n % 2 == 0).then_some("phone"),
-            source: (n % 3 == 0).then_some(long.as_str()),
-            sub1: (n % 5 == 0).then_some("a"),
+            link: n.is_multiple_of(2).then_some("phone"),
+            source: n.is_multiple_of(3).then_some(long.as_str()),
+            sub1: n.is_multiple_of(5).then_some("a"),
         };
         let all: Vec<Touched<'_>> = (0..40).map(labelled).collect();
         assert_eq!(index.positions(), Ok(BTreeMap::new()));

@@ -10,18 +10,18 @@ use crate::store::{Store, StoreError};
 use crate::time::{DAY_MS, HOUR_MS, TimeMs};
 
 /// What stands in the spools of a scenario, by spool.
-type Script = Vec<(u64, Topic, Value)>;
+pub type Script = Vec<(u64, Topic, Value)>;
 
 /// What may not depend on how it came in.
 #[derive(Debug, PartialEq)]
-struct Books {
-    books: Vec<String>,
-    decisions: Vec<(String, String, String)>,
-    clicks: (i64, i64),
-    waiting: u64,
+pub struct Books {
+    pub books: Vec<String>,
+    pub decisions: Vec<(String, String, String)>,
+    pub clicks: (i64, i64),
+    pub waiting: u64,
 }
 
-fn books(world: &World) -> Books {
+pub fn books(world: &World) -> Books {
     let mut decisions = Vec::new();
     world.look(|view| {
         for row in view.conversions_after(crate::store::RowId(0), 1_000)? {
@@ -35,12 +35,12 @@ fn books(world: &World) -> Books {
     Books { books: world.books(), decisions, clicks: (clicks.clicks, clicks.rejected), waiting }
 }
 
-fn feed(world: &mut World, script: &Script) {
+pub fn feed(world: &mut World, script: &Script) {
     script.iter().for_each(|(spool, topic, event)| world.append(*spool, *topic, event));
 }
 
 /// Clicks of three visitors in three spools, orders in two, refunds of some of them and of none.
-fn scripts() -> impl Strategy<Value = Script> {
+pub fn scripts() -> impl Strategy<Value = Script> {
     let clicks = prop::collection::vec((0i64..40, 1u8..4, 1u32..5, 12u32..14, 1u64..4, any::<bool>()), 0..25);
     let orders = prop::collection::vec((0i64..60, 1u8..4, 0u8..4, 100u64..102, 1i64..5), 0..10);
     let refunds = prop::collection::vec((0i64..80, 0usize..12, 100u64..102, 1i64..700), 0..8);
@@ -252,7 +252,7 @@ fn poison_goes_to_the_dead_letters_and_stops_nobody() {
     spool.until += 1;
     // A click where conversions are, an event from the future, and an order under another ID than its own.
     world.append(100, Topic::Conversions, &world.click(&click(T0, 1, 1)));
-    world.append(100, Topic::Conversions, &json!({"event": "parked", "schema": 1}));
+    world.append(100, Topic::Conversions, &json!({"event": "novelty", "schema": 1}));
     let mut twin = world.report("A-1", T0, json!({}));
     twin["conversion_id"] = json!("another");
     world.append(100, Topic::Conversions, &twin);

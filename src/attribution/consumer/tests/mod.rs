@@ -2,4 +2,6 @@ mod exactly_once;
 mod facts;
 mod flood;
 mod refunds;
+mod shared;
+mod shared_world;
 pub mod world;

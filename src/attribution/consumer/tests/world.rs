@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::attribution::Settings;
+use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{AttributionMetrics, Consumer, Reach, Records, Rules, Source, SpoolReach};
 use crate::catalog::rulebook::{
     CheckoutRule, CouponPolicy, CouponRules, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules,
@@ -153,6 +154,7 @@ impl World {
             settings: SETTINGS,
             catalog: Arc::new(ArcSwap::from_pointee(snapshot(|_| {}))),
             clock,
+            layout: Layout::Alone,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);

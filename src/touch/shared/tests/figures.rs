@@ -33,7 +33,7 @@ fn measure(shape: &Shape) -> f64 {
     let clicks = Clicks::new();
     index.add(0, None, position(1), &[]).unwrap();
     index.find(&[]).unwrap();
-    let before = used_memory(&mut index);
+    let (before, cpu_before) = (used_memory(&mut index), redis_cpu(&mut index));
     let visitor = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (mut next, mut count, mut spent) = (1, 0, std::time::Duration::ZERO);
     for turn in 0..shape.touches {
@@ -55,14 +55,19 @@ fn measure(shape: &Shape) -> f64 {
         }
     }
     let bytes = (used_memory(&mut index) - before) as f64 / count as f64;
+    let for_adds = (redis_cpu(&mut index) - cpu_before) * 1e6 / count as f64;
     let looks: Vec<_> = (0..shape.visitors.min(10_000)).map(|n| (VisitorKey(visitor(n)), TimeMs(0))).collect();
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), redis_cpu(&mut index));
     let looked = index.find(&looks).unwrap();
     let finds = looks.len() as f64 / begun.elapsed().as_secs_f64();
+    let for_finds = (redis_cpu(&mut index) - cpu_before) * 1e6 / looks.len() as f64;
     assert!(looked.found.iter().all(|found| found.click_ids.len() == shape.touches as usize));
     let adds = count as f64 / spent.as_secs_f64();
-    let name = shape.name;
-    println!("{name}: {bytes:.1} bytes a touch, {adds:.0} adds/s, {finds:.0} finds/s; {}", redis_time(&mut index));
+    println!(
+        "{}: {bytes:.1} bytes a touch; an add costs Redis {for_adds:.1} us of CPU, a find {for_finds:.1} us; \
+         one writer {adds:.0} adds/s, one reader {finds:.0} finds/s",
+        shape.name
+    );
     bytes
 }
 
@@ -78,7 +83,10 @@ fn used_memory(index: &mut SharedTouches) -> i64 {
     text.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
 }
 
-fn redis_time(index: &mut SharedTouches) -> String {
-    let text = info(index, "commandstats");
-    text.lines().find(|line| line.starts_with("cmdstat_evalsha")).unwrap_or_default().to_owned()
+/// User and system, in seconds: what a busy machine does not falsify.
+fn redis_cpu(index: &mut SharedTouches) -> f64 {
+    let text = info(index, "cpu");
+    let said =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse::<f64>().unwrap();
+    said("used_cpu_user:") + said("used_cpu_sys:")
 }

@@ -83,7 +83,7 @@ impl World {
     /// Same number, same click.
     fn click(&self, (visitor, day, number, _): Click) -> ClickId {
         // In two buckets and in many groups.
-        let visitor = visitor << 32 | visitor * 77;
+        let visitor = (visitor << 32) | (visitor * 77);
         self.clicks.click(self.today - day * DAY_MS + i64::from(number), visitor, number)
     }
 

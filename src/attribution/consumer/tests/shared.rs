@@ -1,0 +1,258 @@
+//! Decisions that wait for a shared index come out as those of the one consumer that has everything at hand.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::exactly_once::{Script, books, feed, scripts};
+use super::shared_world::{Backup, GRACE_MS, Held, KEY_WAIT_MS, SharedWorld};
+use super::world::{T0, World, click};
+use crate::attribution::consumer::{Decider, WaitingMetrics};
+use crate::click::Keys;
+use crate::spool::Topic;
+use crate::store::{Stand, Store};
+use crate::time::HOUR_MS;
+
+/// What may happen, in any order and any number of times.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    /// Records come into the topics, in the order of their spools.
+    Produce(u8),
+    /// A consumer is started and applies some of what is there.
+    Consume(u8),
+    Index(u8),
+    Decide,
+    /// The process that decides ends, and another begins.
+    Restart,
+    Wipe,
+    Backup,
+    Restore,
+    Down,
+    Up,
+    Grace,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        6 => any::<u8>().prop_map(Happens::Produce),
+        6 => any::<u8>().prop_map(Happens::Consume),
+        6 => any::<u8>().prop_map(Happens::Index),
+        6 => Just(Happens::Decide),
+        1 => Just(Happens::Restart),
+        1 => Just(Happens::Wipe),
+        1 => Just(Happens::Backup),
+        1 => Just(Happens::Restore),
+        1 => Just(Happens::Down),
+        2 => Just(Happens::Up),
+        2 => Just(Happens::Grace),
+    ]
+}
+
+/// A crowd of processes over one store, and what is still to come into their topics.
+struct Run {
+    shared: SharedWorld,
+    to_come: Vec<(u64, Topic, serde_json::Value)>,
+    backup: Backup,
+}
+
+impl Run {
+    fn new(script: &Script) -> Run {
+        let mut to_come = script.clone();
+        to_come.reverse();
+        Run { shared: SharedWorld::new(), to_come, backup: Backup::default() }
+    }
+
+    fn produce(&mut self, records: usize) {
+        for _ in 0..records {
+            let Some((spool, topic, event)) = self.to_come.pop() else { return };
+            let shown = self.shared.world.source.spools.get(&spool).map_or(0, |spool| spool.until);
+            self.shared.append(spool, topic, &event);
+            self.shared.world.source.spools.get_mut(&spool).unwrap().until = shown;
+        }
+    }
+
+    /// Which spools how far is the seed's.
+    fn consume(&mut self, seed: u8) {
+        for (id, spool) in &mut self.shared.world.source.spools {
+            let more =
+                (u64::from(seed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ id.wrapping_mul(0xbf58_476d_1ce4_e5b9));
+            spool.until = (spool.until + (more >> 32) % 6).min(spool.records.len() as u64);
+        }
+        self.shared.world.source.repeats = u64::from(seed % 3);
+        self.shared.world.round();
+    }
+
+    fn step(&mut self, what: Happens) {
+        let held = self.shared.held.clone();
+        match what {
+            Happens::Produce(more) => self.produce(usize::from(more % 8)),
+            Happens::Consume(seed) => self.consume(seed),
+            Happens::Index(seed) => held.index().advance(i32::from(seed % 3) + 1, usize::from(seed / 3 % 8)),
+            Happens::Wipe => held.index().restore(Backup::default()),
+            Happens::Backup => self.backup = held.index().backup(),
+            Happens::Restore => held.index().restore(self.backup.clone()),
+            Happens::Down => held.index().is_down = true,
+            Happens::Up => held.index().is_down = false,
+            Happens::Grace => self.shared.clock.advance(GRACE_MS),
+            Happens::Decide | Happens::Restart => {}
+        }
+    }
+
+    /// All that was to come has come, everywhere.
+    fn finish(&mut self) {
+        self.produce(usize::MAX);
+        self.shared.world.source.spools.values_mut().for_each(|spool| spool.until = spool.records.len() as u64);
+        self.shared.world.round();
+        self.shared.held.index().is_down = false;
+        self.shared.held.index().catch_up();
+        self.shared.decide();
+    }
+}
+
+/// Runs the steps with processes that live on between them.
+fn run(run: &mut Run, steps: &[Happens]) {
+    let mut steps = steps.iter().copied().peekable();
+    while steps.peek().is_some() {
+        let (rules, metrics) = (SharedWorld::new().rules, WaitingMetrics::default());
+        let rules = crate::attribution::consumer::Rules {
+            keys: Arc::clone(&run.shared.world.keys),
+            catalog: Arc::clone(&run.shared.world.rules.catalog),
+            clock: Arc::clone(&run.shared.clock) as _,
+            ..rules
+        };
+        let attribution = crate::attribution::consumer::AttributionMetrics::default();
+        let mut held: Held = run.shared.held.clone();
+        let crate::attribution::consumer::shared::Layout::Shared(sharing) = &rules.layout else { unreachable!() };
+        let store = Store::open(&run.shared.world.place()).unwrap();
+        let mut decider = Decider::new(store, &rules, sharing, &mut held, &attribution, &metrics).unwrap();
+        for step in steps.by_ref() {
+            match step {
+                Happens::Restart => break,
+                Happens::Decide => drop(decider.round().unwrap()),
+                other => run.step(other),
+            }
+        }
+    }
+}
+
+/// Entries that sum up to nothing may as well never have been.
+fn money(lines: &[String]) -> Vec<&String> {
+    lines.iter().filter(|line| !line.contains(" 0 ")).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever lags, is lost, goes back or is down in between.
+    #[test]
+    fn waiting_decisions_end_in_the_same_books(
+        script in scripts(),
+        steps in prop::collection::vec(happens(), 0..90),
+    ) {
+        let mut alone = World::new();
+        feed(&mut alone, &script);
+        alone.round();
+        let mut crowd = Run::new(&script);
+        run(&mut crowd, &steps);
+        crowd.finish();
+        prop_assert_eq!(crowd.shared.waiting(), []);
+        let (alone, together) = (books(&alone), books(&crowd.shared.world));
+        prop_assert_eq!(money(&together.books), money(&alone.books));
+        prop_assert_eq!(together.decisions, alone.decisions);
+        prop_assert_eq!((together.clicks, together.waiting), (alone.clicks, alone.waiting));
+    }
+}
+
+/// A click of partition 1, and an order of its visitor without a click ID in spool 100.
+fn sale(shared: &mut SharedWorld) {
+    let first = click(T0, 1, 1);
+    let event = shared.world.click(&first);
+    shared.append(1, Topic::Clicks, &event);
+    let visitor = shared.world.visitor(1).as_str().to_owned();
+    let report = shared.world.report("A-1", T0 + HOUR_MS, json!({"visitor_id": visitor}));
+    shared.append(100, Topic::Conversions, &report);
+}
+
+fn stands(shared: &SharedWorld) -> Vec<Stand> {
+    shared.waiting().iter().map(|one| one.stand).collect()
+}
+
+#[test]
+fn an_order_waits_until_the_index_has_its_clicks() {
+    let mut shared = SharedWorld::new();
+    sale(&mut shared);
+    assert_eq!(shared.world.round(), 2);
+    assert_eq!((shared.decide(), stands(&shared)), (0, vec![Stand::New]));
+    assert!(shared.world.books().is_empty());
+    // A refund meanwhile is a fact, no decision.
+    let refund = shared.world.refund("R-1", "A-1", T0 + 2 * HOUR_MS, json!({"amount": 500}));
+    shared.append(101, Topic::Conversions, &refund);
+    shared.world.round();
+    shared.held.index().catch_up();
+    assert_eq!((shared.decide(), stands(&shared)), (1, vec![]));
+    assert_eq!(shared.world.verdict("A-1"), ("attributed".into(), vec![(1, 60)]));
+    assert_eq!(shared.decide(), 0);
+}
+
+#[test]
+fn after_the_grace_it_is_decided_by_what_is_known_and_again_by_all() {
+    let mut shared = SharedWorld::new();
+    sale(&mut shared);
+    shared.world.round();
+    shared.held.index().is_down = true;
+    shared.clock.advance(GRACE_MS - 1);
+    assert_eq!(shared.decide(), 0);
+    shared.clock.advance(1);
+    assert_eq!((shared.decide(), stands(&shared)), (1, vec![Stand::Provisional]));
+    assert_eq!(shared.world.verdict("A-1").0, "no_touch");
+    assert_eq!(shared.decide(), 0);
+    shared.held.index().is_down = false;
+    shared.held.index().catch_up();
+    assert_eq!((shared.decide(), stands(&shared)), (1, vec![]));
+    assert_eq!(shared.world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+}
+
+#[test]
+fn m50_a_late_click_has_a_decided_order_looked_at_again() {
+    let mut shared = SharedWorld::new();
+    sale(&mut shared);
+    shared.world.round();
+    shared.held.index().catch_up();
+    shared.decide();
+    let later = shared.world.click(&click(T0 + HOUR_MS / 2, 1, 2));
+    shared.append(2, Topic::Clicks, &later);
+    shared.world.round();
+    // The index does not have it, so the decision stands as it is.
+    assert_eq!((shared.decide(), stands(&shared)), (0, vec![Stand::New]));
+    assert_eq!(shared.world.verdict("A-1"), ("attributed".into(), vec![(1, 120)]));
+    shared.held.index().catch_up();
+    shared.decide();
+    assert_eq!((shared.world.verdict("A-1"), stands(&shared)), (("attributed".into(), vec![(2, 120)]), vec![]));
+}
+
+#[test]
+fn e46_an_order_waits_for_the_key_of_its_click() {
+    // Other processes sign with key 1 already; ours lists only key 0.
+    let listed = Arc::new(Keys::parse(&Keys::file_text(&[9; 64])).unwrap());
+    let mut shared = SharedWorld::knowing(Arc::clone(&listed));
+    let text = Keys::file_text(&[7; 64]).replace("0:", "1:");
+    shared.world.keys = Arc::new(Keys::parse(&text).unwrap());
+    let sketch = click(T0, 1, 1);
+    let event = shared.world.click(&sketch);
+    shared.append(1, Topic::Clicks, &event);
+    for (order, at) in [("A-1", 1), ("A-2", 2)] {
+        let id = shared.world.click_id(&sketch).to_string();
+        let report = shared.world.report(order, T0 + at * HOUR_MS, json!({"click_id": id}));
+        shared.append(100, Topic::Conversions, &report);
+    }
+    shared.world.round();
+    shared.held.index().catch_up();
+    shared.clock.advance(KEY_WAIT_MS - 1);
+    assert_eq!((shared.decide(), stands(&shared)), (0, vec![Stand::ForKey; 2]));
+    shared.clock.advance(1);
+    // Waited for no longer: told to wait as all others, then decided.
+    assert_eq!((shared.decide(), stands(&shared)), (2, vec![Stand::New; 2]));
+    assert_eq!(shared.decide(), 2);
+    assert_eq!(shared.world.verdict("A-1").0, "invalid_click_id");
+}
