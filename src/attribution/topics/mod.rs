@@ -183,10 +183,10 @@ impl TopicSource {
             let count = state.seq.map_or(0, |last| last + 1);
             self.queues.seal(SpoolId(state.spool), TOPICS[partition.topic], count);
         }
-        let known = self.states.get(&state.spool);
-        let sealed = is_seal || known.is_some_and(|(_, sealed, _)| *sealed);
-        if known.is_none_or(|(known, ..)| known.at_ms <= state.at_ms) {
-            self.states.insert(state.spool, (state, sealed, partition.number));
+        // As the store does: a seal stands, whatever the edge's clock did before it.
+        let is_news = |(known, is_sealed, _): &(SpoolState, bool, i32)| !is_sealed && known.at_ms <= state.at_ms;
+        if is_seal || self.states.get(&state.spool).is_none_or(is_news) {
+            self.states.insert(state.spool, (state, is_seal, partition.number));
         }
     }
 
