@@ -323,6 +323,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_an_attribution_is_whole() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/attribution.toml");
+        let config = Config::load(Some(Path::new(path)), []).unwrap();
+        assert!(config.click.keys_file.is_some() && config.kafka.bootstrap_servers.is_some());
+        assert!(config.postgresql.url_file.is_some());
+    }
+
+    #[test]
     fn the_committed_file_is_the_rendered_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/afflux.toml");
         let committed = std::fs::read_to_string(path).unwrap_or_default();

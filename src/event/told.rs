@@ -12,7 +12,7 @@ pub struct SpoolState {
     pub spool: u64,
     /// The last number that is on disk; absent while there is none. All that went before it in Kafka's partition was
     /// produced before this was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_number")]
     pub seq: Option<u64>,
     /// `clicks` or `conversions`.
     pub topic: String,
@@ -20,12 +20,15 @@ pub struct SpoolState {
     pub edge: String,
     pub at_ms: TimeMs,
     /// Records that Kafka has acknowledged: all below this number.
+    #[serde(deserialize_with = "number")]
     pub shipped: u64,
     /// When the first record was written that is not shipped; absent when all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_unshipped_ms: Option<TimeMs>,
     /// Answers that have no record, and answers whose record was not known to be on disk in time.
+    #[serde(deserialize_with = "number")]
     pub unspooled: u64,
+    #[serde(deserialize_with = "number")]
     pub late: u64,
 }
 
@@ -34,18 +37,34 @@ pub struct SpoolState {
 pub struct Parked {
     #[serde(with = "hex")]
     pub spool: u64,
+    #[serde(deserialize_with = "number")]
     pub seq: u64,
     /// Why, in a word: `too_large`, `refused`, or `lost` for what the edge's disk lost.
     pub why: String,
     /// Size of the record.
+    #[serde(deserialize_with = "number")]
     pub bytes: u64,
     pub parked_at_ms: TimeMs,
+}
+
+/// Numbers of records, and all that is counted in them, are below this: with a microsecond for each a spool takes nine
+/// years to get there. What says more is no record of ours, and would not fit into what is computed and stored.
+pub const NUMBERS: u64 = 1 << 48;
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    if number < NUMBERS { Ok(number) } else { Err(serde::de::Error::custom("a number is below 2^48")) }
+}
+
+fn some_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<u64>::deserialize(from)?;
+    number.map(|number| self::number(serde::de::value::U64Deserializer::new(number))).transpose()
 }
 
 /// Which record of which spool this is: its event's name, spool and number, without reading the rest. All our writers
 /// begin alike; whatever begins otherwise is read as JSON.
 pub fn address(record: &[u8]) -> Option<Address<'_>> {
-    written_by_us(record).or_else(|| {
+    let address = written_by_us(record).or_else(|| {
         #[derive(Deserialize)]
         struct Head<'a> {
             event: &'a str,
@@ -56,7 +75,8 @@ pub fn address(record: &[u8]) -> Option<Address<'_>> {
         }
         let head: Head<'_> = serde_json::from_slice(record).ok()?;
         Some(Address { event: head.event, spool: head.spool, seq: head.seq })
-    })
+    })?;
+    address.seq.is_none_or(|seq| seq < NUMBERS).then_some(address)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +133,26 @@ mod tests {
             [&b"x"[..], br#"{"event":"click","spool":"ff","seq":1}"#, br#"{"event":"click","schema":1,"spool":"#]
         {
             assert_eq!(address(wrong), None);
+        }
+    }
+
+    #[test]
+    fn v3_a_number_that_no_spool_reaches_is_no_record() {
+        for (seq, is_one) in [(NUMBERS - 1, true), (NUMBERS, false), (1 << 63, false), (u64::MAX, false)] {
+            let ours = format!(r#"{{"event":"click","schema":1,"spool":"00000000000000ff","seq":{seq}}}"#);
+            assert_eq!(address(ours.as_bytes()).is_some(), is_one, "{seq}");
+            let others = format!(r#"{{"seq":{seq},"spool":"00000000000000ff","event":"click"}}"#);
+            assert_eq!(address(others.as_bytes()).is_some(), is_one, "{seq}");
+            for field in ["seq", "shipped", "unspooled", "late"] {
+                let mut state = serde_json::json!({"event": "seal", "schema": 1, "spool": "00000000000000ff", "seq": 1,
+                    "topic": "clicks", "edge": "e", "at_ms": 1, "shipped": 1, "unspooled": 0, "late": 0});
+                state[field] = seq.into();
+                assert_eq!(Event::parse(state.to_string().as_bytes()).is_ok(), is_one, "{field} {seq}");
+            }
+            let parked = format!(
+                r#"{{"event":"parked","schema":1,"spool":"00000000000000ff","seq":1,"why":"lost","bytes":{seq},"parked_at_ms":1}}"#
+            );
+            assert_eq!(Event::parse(parked.as_bytes()).is_ok(), is_one, "{seq}");
         }
     }
 

@@ -49,7 +49,7 @@ pub enum Fault {
     Outage(&'static str),
     /// There is no such partition, now.
     NoPartition,
-    /// It was purged.
+    /// It was purged, or came back with another one that was refused: it has to be sent again.
     Purged,
     /// Anything else: the client is not to be trusted any more.
     Client,
@@ -163,16 +163,19 @@ impl Producer {
     }
 }
 
-const UNKNOWN_TOPIC: &str = "unknown_topic";
+pub const UNKNOWN_TOPIC: &str = "unknown_topic";
+/// No broker, or none in time.
+pub const UNREACHABLE: &str = "unreachable";
 
 fn fault(code: Option<Code>) -> Fault {
     match code {
         Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
             Fault::Record("too_large")
         }
-        Some(Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation) => Fault::Record("refused"),
+        Some(Code::InvalidRecord) => Fault::Record("refused"),
         Some(Code::UnknownPartition) => Fault::NoPartition,
-        Some(Code::PurgeQueue | Code::PurgeInflight) => Fault::Purged,
+        // The last one: a record that went with it was refused, and has a report of its own.
+        Some(Code::PurgeQueue | Code::PurgeInflight | Code::InvalidDifferentRecord) => Fault::Purged,
         code if is_outage(code) => Fault::Outage(word(code)),
         _ => Fault::Client,
     }
@@ -188,6 +191,9 @@ const OTHER: &str = "other";
 fn word(code: Option<Code>) -> &'static str {
     match code {
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownTopicId) => UNKNOWN_TOPIC,
+        // A wrong clock, here or there, and rules of the cluster's owner: no fault of the records.
+        Some(Code::InvalidTimestamp) => "invalid_timestamp",
+        Some(Code::PolicyViolation) => "policy",
         Some(Code::InvalidTopic) => "invalid_topic",
         Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => "authorization",
         Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::SSL) => {
@@ -200,7 +206,7 @@ fn word(code: Option<Code>) -> &'static str {
             | Code::OperationTimedOut
             | Code::Resolve
             | Code::LeaderNotAvailable,
-        ) => "unreachable",
+        ) => UNREACHABLE,
         _ => OTHER,
     }
 }

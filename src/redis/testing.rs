@@ -51,7 +51,9 @@ pub fn settings() -> LinkSettings {
         panic!("AFFLUX_TEST_REDIS is not set: run the tests by scripts/servers/with, which starts Redis");
     };
     let number = OURS.with_borrow_mut(|ours| ours.get_or_insert_with(Database::take).0);
-    let url = format!("{}/{number}", server.trim_end_matches('/'));
+    // Its own database instead of the one that the URL names.
+    let address = server.strip_prefix("redis://").unwrap().split('/').next().unwrap();
+    let url = format!("redis://{address}/{number}");
     let settings = LinkSettings::new(&url, None, TIMEOUT).unwrap();
     link_to(&settings).ask(&[::redis::cmd("FLUSHDB")]).unwrap();
     settings

@@ -24,7 +24,7 @@ use crate::intake::OrderIndex;
 use crate::kafka::Cluster;
 use crate::redis::Link;
 use crate::shipper::{Duplicates, Unavailable};
-use crate::spool::Spools;
+use crate::spool::{Spools, inspect};
 use crate::{edge as door, intake};
 
 /// How long a stop waits for Kafka to take what is left, at most, and which part of the deadline that may be.
@@ -138,12 +138,14 @@ async fn drain(
     let metrics = shipping.metrics.clone();
     let stopped = tokio::task::spawn_blocking(move || {
         shipping.stop();
-        spools.close()
+        let unsealed = spools.close();
+        (unsealed, if is_done { nothing_is_unknown(spools.directory()) } else { Ok(()) })
     });
-    let unsealed = tokio::select! {
+    let (unsealed, known) = tokio::select! {
         stopped = stopped => stopped.map_err(Failure::internal)?,
         () = signals.stop() => std::process::exit(i32::from(Exit::Internal.code())),
     };
+    known?;
     if is_done {
         return running::stopped(&unsealed);
     }
@@ -152,6 +154,15 @@ async fn drain(
         None => "nothing was shipped: another process ships from this directory".to_owned(),
     };
     Err(Failure { exit: Exit::Negative, message })
+}
+
+/// What is no spool of this directory, or has no control file that can be used, was shipped by nobody.
+fn nothing_is_unknown(directory: &Path) -> Result<(), Failure> {
+    let faults = inspect::survey(directory).map_err(Failure::io)?.faults;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure { exit: Exit::Negative, message: format!("not all is shipped:\n{}", faults.join("\n")) })
 }
 
 /// What an edge asks Redis: hints, all of them. Down or slow, it goes on without.
@@ -181,4 +192,23 @@ fn duplicates(config: &Config, links: &mut Links) -> Result<Duplicates, Failure>
     let link = Link::new(settings, links.count("duplicates"), "duplicates");
     let mut shared = SharedDedupe::new(link, window_ms);
     Ok(Box::new(move |clicks| shared.judge(clicks).map_err(|_| Unavailable)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p1_a_drain_names_what_nobody_shipped() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(nothing_is_unknown(home.path()).is_ok());
+        for directory in ["clicks-00000000000000ff", "a-copy"] {
+            std::fs::create_dir(home.path().join(directory)).unwrap();
+            std::fs::write(home.path().join(directory).join("00000000.seg"), "x").unwrap();
+        }
+        let Failure { exit, message } = nothing_is_unknown(home.path()).unwrap_err();
+        assert_eq!(exit.code(), 1);
+        assert!(message.contains("clicks-00000000000000ff: it has no control file"), "{message}");
+        assert!(message.contains("a-copy: not a spool of this directory"), "{message}");
+    }
 }

@@ -35,6 +35,11 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
     let build = move || {
         let mut config = configured(file.as_deref())?;
         config.keys.catalog.allow_changed_terms |= allow_changed_terms;
+        if config.postgresql.url_file.is_some() {
+            // The commands would read another store than the one that is written.
+            let message = "set, and `serve` keeps everything in store.path; only leaving it out is allowed here";
+            return Err(Failure::usage(config.violation("postgresql.url_file", message)));
+        }
         logging::start();
         let descriptors = descriptors::raise();
         let base = Base::build(config, KeysFrom::FileOrMade)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Shipper;
 use super::homes::Place;
-use crate::kafka::producer::Fault;
+use crate::kafka::producer::{Fault, UNKNOWN_TOPIC};
 use crate::shipper::parked;
 use crate::spool::{SpoolId, Topic};
 
@@ -75,13 +75,16 @@ pub struct Trouble {
     pub no_partition: BTreeSet<SpoolId>,
     /// Kafka no longer has what it acknowledged: where the partition ended.
     pub lost: BTreeMap<Place, i64>,
+    /// A record came back by no fault of its own: another one that went with it was refused.
+    pub purged: bool,
     pub client: bool,
 }
 
 impl Trouble {
     pub fn is_none(&self) -> bool {
-        let Trouble { refused, outages, no_partition, lost, client } = self;
-        refused.is_empty() && outages.is_empty() && no_partition.is_empty() && lost.is_empty() && !client
+        let Trouble { refused, outages, no_partition, lost, purged, client } = self;
+        let is_still = refused.is_empty() && outages.is_empty() && no_partition.is_empty() && lost.is_empty();
+        is_still && !purged && !client
     }
 
     /// `seq` of a record; a heartbeat or seal has none and is sent again in its time.
@@ -91,6 +94,7 @@ impl Trouble {
                 let refused = self.refused.entry(spool).or_insert((seq, why));
                 refused.0 = refused.0.max(seq);
             }
+            (Fault::Purged, Some(_)) => self.purged = true,
             (Fault::Record(_) | Fault::Purged, _) => {}
             (Fault::Outage(why), _) => {
                 self.outages.insert(topic, why);
@@ -149,6 +153,11 @@ impl Shipper {
     pub(super) fn close(&mut self, topic: Topic, why: &'static str) {
         self.parts.metrics.count_error(why);
         self.parts.metrics.outage[topic as usize].set(1);
+        if why == UNKNOWN_TOPIC {
+            // When it is there again it may be another one.
+            let witnesses = self.ships.values().filter(|ship| ship.topic() == topic).filter_map(|ship| ship.witness());
+            witnesses.for_each(|(place, witness)| self.homes.doubt(place, witness));
+        }
         let route = &mut self.routes[topic as usize];
         route.forget_partitions();
         if route.close(why) {
@@ -158,12 +167,13 @@ impl Shipper {
 
     /// A record of the spool, `seq` at most, was refused. Sent alone, it is parked; else it is looked for.
     fn suspect(&mut self, spool: SpoolId, seq: u64, why: &'static str) {
-        let was_alone = self.suspects.first().is_some_and(|first| first.spool == spool && first.most == 1);
-        if was_alone {
+        let Some(topic) = self.ships.get(&spool).map(|ship| ship.topic()) else { return };
+        let known = self.suspects.iter().position(|suspect| suspect.spool == spool);
+        if let Some(known) = known.filter(|known| self.alone == Some(spool) && self.suspects[*known].most == 1) {
             self.park(spool, seq, why);
             // Of those behind it none is under suspicion more than another.
-            if let Some(first) = self.suspects.first_mut().filter(|_| self.routes.iter().all(|route| route.is_open())) {
-                first.most = MOST_SUSPECTS;
+            if self.routes[topic as usize].is_open() {
+                self.suspects[known].most = MOST_SUSPECTS;
             }
             return;
         }

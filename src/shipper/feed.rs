@@ -9,8 +9,9 @@ use super::hear::{MAX_SLOTS, Sent, ticket};
 use super::settle::{Ready, settle};
 use super::ship::{Pending, Ship, Taken};
 use crate::event::{Event, Parked};
-use crate::kafka::producer::{Fault, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, NotSent};
+use crate::kafka::producer::{Fault, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, NotSent, UNREACHABLE};
 use crate::spool::SpoolId;
+use crate::time::TimeMs;
 
 /// Spools that are read in one round, each with a file and a buffer. Of more, others follow when these are done.
 pub const MAX_OPEN: usize = 128;
@@ -23,6 +24,7 @@ const MAX_BATCH_BYTES: usize = 2 << 20;
 const MAX_RECORDS: usize = MAX_WAITING_RECORDS / 2;
 const MAX_BYTES: usize = MAX_WAITING_BYTES / 2;
 const MAX_HOME_RECORDS: usize = MAX_RECORDS / 4;
+const MAX_HOME_BYTES: usize = MAX_BYTES / 4;
 
 /// After a spool could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -45,10 +47,11 @@ impl Shipper {
     pub(super) fn feed(&mut self) -> usize {
         let ships = &self.ships;
         self.suspects.retain(|suspect| ships.get(&suspect.spool).is_some_and(|ship| ship.acked < suspect.until));
-        if let Some(suspect) = self.suspects.first() {
-            let (spool, most) = (suspect.spool, suspect.most);
+        if let Some((spool, most)) = self.open_suspect() {
+            self.alone = Some(spool);
             return self.feed_alone(spool, most);
         }
+        self.alone = None;
         let most = self.parts.settings.batch_records;
         let mut fed = 0;
         for spool in self.choose() {
@@ -64,12 +67,19 @@ impl Shipper {
         fed
     }
 
+    /// The first spool with a record that was refused, and how much of it is sent at once. One whose topic takes nothing
+    /// now waits for it: the other topic goes on.
+    pub(super) fn open_suspect(&self) -> Option<(SpoolId, usize)> {
+        let is_open = |spool| self.ships.get(spool).is_some_and(|ship| self.routes[ship.topic() as usize].is_open());
+        let suspect = self.suspects.iter().find(|suspect| is_open(&suspect.spool))?;
+        Some((suspect.spool, suspect.most))
+    }
+
     /// A few records, and nothing else until there are reports of all of them.
     fn feed_alone(&mut self, spool: SpoolId, most: usize) -> usize {
         let is_waiting = self.producer.as_ref().is_some_and(|producer| producer.waiting() > 0);
-        let is_open = self.ships.get(&spool).is_some_and(|ship| self.routes[ship.topic() as usize].is_open());
         let mut fed = 0;
-        if !is_waiting && is_open {
+        if !is_waiting {
             match self.feed_spool(spool, most) {
                 Ok(count) => fed = count,
                 Err(Stop::Full) => {}
@@ -84,8 +94,10 @@ impl Shipper {
     fn choose(&mut self) -> Vec<SpoolId> {
         let (homes, routes) = (&self.homes, &self.routes);
         let may_send = |ship: &Ship| {
-            let is_crowded =
-                ship.cursor.is_some_and(|cursor| homes.waiting((ship.topic(), cursor.partition)) >= MAX_HOME_RECORDS);
+            let is_crowded = ship.cursor.is_some_and(|cursor| {
+                let (records, bytes) = homes.waiting((ship.topic(), cursor.partition));
+                records >= MAX_HOME_RECORDS || bytes >= MAX_HOME_BYTES
+            });
             let is_due = ship.retry_at.is_none_or(|at| Instant::now() >= at);
             (ship.has_unsent() || !ship.ready.is_empty())
                 && !ship.homeless
@@ -138,7 +150,9 @@ impl Shipper {
             }
             let pending = Pending { at: ready.at, bytes: ready.value.len() };
             self.waiting_bytes += pending.bytes;
-            self.homes.at((ship.topic(), partition)).waiting += 1;
+            let home = self.homes.at((ship.topic(), partition));
+            home.waiting += 1;
+            home.waiting_bytes += pending.bytes;
             ship.ready.pop_front();
             ship.hand(pending);
             fed += 1;
@@ -168,6 +182,13 @@ impl Shipper {
         let partitions = match self.partitions_of(topic) {
             Ok(Some(partitions)) => partitions,
             Ok(None) => return Ok(None),
+            // Nobody answered. What is on its way has nothing to do with that, and is not given up for it.
+            Err(fault @ (Fault::Client | Fault::Outage(UNREACHABLE))) => {
+                self.parts.metrics.count_error(if fault == Fault::Client { "client" } else { UNREACHABLE });
+                self.routes[topic as usize].ask_again_after(READ_AGAIN);
+                ship.retry_at = Some(Instant::now() + READ_AGAIN);
+                return Ok(None);
+            }
             Err(fault) => {
                 let mut trouble = Trouble::default();
                 trouble.add(fault, ship.id(), topic, None);
@@ -196,7 +217,7 @@ impl Shipper {
         if let Some(count) = route.partitions() {
             return Ok(Some(count));
         }
-        let Some(producer) = &self.producer else { return Ok(None) };
+        let Some(producer) = self.producer.as_ref().filter(|_| route.may_ask()) else { return Ok(None) };
         let count = producer.partitions(&route.topic, ASK_WAIT)?;
         route.set_partitions(count);
         Ok(Some(count))
@@ -240,14 +261,15 @@ impl Shipper {
                 }
                 for seq in first..first + count {
                     metrics.count_parked("lost");
-                    let stand_in = self.parked(ship.id(), seq, "lost", 0);
+                    // When it was written nobody knows.
+                    let stand_in = self.parked(ship.id(), seq, "lost", 0, None);
                     ship.ready.push_back(stand_in);
                 }
             }
             Err(error) => {
                 let spool = ship.id();
                 metrics.count_error("disk");
-                ship.close_reader();
+                ship.read_again();
                 ship.retry_at = Some(Instant::now() + READ_AGAIN);
                 self.looked.complain(spool, || tracing::error!(%spool, %error, "cannot be read; trying again"));
             }
@@ -260,15 +282,16 @@ impl Shipper {
         let Ship { ready, parked, .. } = ship;
         for ready in ready.iter_mut() {
             if let Some(why) = parked.get(&ready.seq) {
-                *ready = self.parked(spool, ready.seq, why, ready.value.len());
+                *ready = self.parked(spool, ready.seq, why, ready.value.len(), ready.at);
             }
         }
     }
 
-    fn parked(&self, spool: SpoolId, seq: u64, why: &str, bytes: usize) -> Ready {
+    /// `at`: when the record was written in whose place it stands.
+    fn parked(&self, spool: SpoolId, seq: u64, why: &str, bytes: usize, at: Option<TimeMs>) -> Ready {
         let parked_at_ms = self.parts.clock.now();
         let parked = Parked { spool: spool.0, seq, why: why.to_owned(), bytes: bytes as u64, parked_at_ms };
         let key = spool.to_string().into_bytes().into();
-        Ready { seq, key, value: Event::parked(&parked).into_bytes().into(), at: Some(parked_at_ms) }
+        Ready { seq, key, value: Event::parked(&parked).into_bytes().into(), at }
     }
 }

@@ -82,8 +82,7 @@ impl Shipper {
         let Some(ship) = spool.and_then(|spool| self.ships.get_mut(&spool)) else { return };
         let Some(cursor) = ship.cursor else { return };
         let (topic, place) = (ship.topic(), (ship.topic(), cursor.partition));
-        let home = self.homes.at(place);
-        home.waiting = home.waiting.saturating_sub(1);
+        self.homes.at(place).end_waiting(1, 0);
         if sent == Sent::Heartbeat {
             ship.heartbeat_waits = false;
         }
@@ -109,6 +108,7 @@ impl Shipper {
                 let is_parked = ship.parked.contains_key(&seq);
                 if let Some(bytes) = ship.deliver(seq, delivered.offset) {
                     self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+                    self.homes.at(place).end_waiting(0, bytes);
                     self.parts.metrics.delivered[topic as usize].add(1);
                     if !is_parked {
                         self.parked_in_a_row = 0;

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::ship::BACK_MS;
-use crate::spool::Topic;
+use crate::event;
+use crate::spool::{SpoolId, Topic};
 use crate::time::TimeMs;
 
 pub type Place = (Topic, i32);
@@ -14,14 +15,43 @@ pub struct Home {
     pub delivered: Option<i64>,
     /// The same by time, oldest first.
     history: VecDeque<(TimeMs, i64)>,
-    /// Records that wait in the client.
+    /// Records that wait in the client, and their bytes.
     pub waiting: usize,
+    pub waiting_bytes: usize,
+    /// What has to stand in it, where the topic may have been made anew.
+    pub witness: Option<Witness>,
     /// Its end was seen below what was delivered: asked once more before it is believed.
     pub suspicious: bool,
 }
 
+/// A record that was delivered, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    pub offset: i64,
+    pub spool: SpoolId,
+    pub seq: u64,
+}
+
+impl Witness {
+    /// Whether something else stands there: then the topic is another. What says nothing of its place proves nothing.
+    pub fn is_contradicted_by(&self, record: &[u8]) -> bool {
+        event::address(record).is_some_and(|found| {
+            let is_told = matches!(found.event, "heartbeat" | "seal");
+            is_told || found.spool != self.spool.0 || found.seq.is_none_or(|seq| seq > self.seq)
+        })
+    }
+}
+
 /// Between entries of the history.
 const REMEMBER_EVERY_MS: i64 = 60_000;
+
+impl Home {
+    /// So much does not wait any more.
+    pub fn end_waiting(&mut self, records: usize, bytes: usize) {
+        self.waiting = self.waiting.saturating_sub(records);
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+    }
+}
 
 #[derive(Default)]
 pub struct Homes {
@@ -33,12 +63,21 @@ impl Homes {
         self.homes.entry(place).or_default()
     }
 
-    pub fn waiting(&self, place: Place) -> usize {
-        self.homes.get(&place).map_or(0, |home| home.waiting)
+    /// Records that wait for a partition, and their bytes.
+    pub fn waiting(&self, place: Place) -> (usize, usize) {
+        self.homes.get(&place).map_or((0, 0), |home| (home.waiting, home.waiting_bytes))
     }
 
     pub fn nothing_waits(&mut self) {
-        self.homes.values_mut().for_each(|home| home.waiting = 0);
+        self.homes.values_mut().for_each(|home| home.end_waiting(usize::MAX, usize::MAX));
+    }
+
+    /// The topic may have been made anew: what was delivered last is looked for.
+    pub fn doubt(&mut self, place: Place, witness: Witness) {
+        let known = &mut self.at(place).witness;
+        if known.is_none_or(|known| known.offset < witness.offset) {
+            *known = Some(witness);
+        }
     }
 
     /// What an earlier lifetime delivered.
@@ -68,14 +107,17 @@ impl Homes {
         true
     }
 
-    /// Forgets what was delivered to a partition that ends at `end`. True when even what was there ten minutes before is
-    /// not, as far as is known.
+    /// Forgets what was delivered to a partition that ends at `end`. True when something may be gone that was delivered
+    /// longer than ten minutes before: all of that lies below the first offset remembered since then.
     pub fn forget(&mut self, place: Place, end: i64, now: TimeMs) -> bool {
         let home = self.at(place);
-        let old = home.history.iter().rev().find(|(at, _)| now.0 - at.0 >= BACK_MS);
-        let all = old.is_none_or(|(_, offset)| end <= *offset);
+        let is_old = |at: &TimeMs| now.0 - at.0 >= BACK_MS;
+        let is_known = home.history.iter().any(|(at, _)| is_old(at));
+        let first_young = home.history.iter().find(|(at, _)| !is_old(at)).map(|(_, offset)| *offset);
+        let all = !is_known || first_young.or(home.delivered).is_none_or(|offset| end <= offset);
         home.delivered = None;
         home.suspicious = false;
+        home.witness = None;
         home.history.clear();
         all
     }
@@ -100,6 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn r1_only_another_record_in_its_place_speaks_against_a_witness() {
+        let witness = Witness { offset: 5, spool: SpoolId(7), seq: 9 };
+        let record = |event: &str, spool: u64, seq: u64| {
+            format!(r#"{{"event":"{event}","schema":1,"spool":"{spool:016x}","seq":{seq},"x":1}}"#).into_bytes()
+        };
+        assert!(!witness.is_contradicted_by(&record("click", 7, 9)));
+        assert!(!witness.is_contradicted_by(b"no event, shipped as it is"));
+        for other in [record("click", 8, 9), record("click", 7, 10), record("heartbeat", 7, 9)] {
+            assert!(witness.is_contradicted_by(&other));
+        }
+    }
+
+    #[test]
     fn r1_an_offset_that_was_there_before_is_a_loss_once() {
         let mut homes = half_an_hour();
         assert!(!homes.deliver(HOME, 2_900, at(30)) && !homes.deliver(HOME, 7, at(30)));
@@ -109,8 +164,8 @@ mod tests {
 
     #[test]
     fn r1_what_is_gone_for_longer_than_ten_minutes_asks_for_all_that_is_kept() {
-        // Ten minutes before the thirtieth stood 2,000.
-        for (end, all) in [(2_950, false), (2_001, false), (2_000, true), (0, true)] {
+        // At the twentieth minute stood 2,000; what was delivered until the twenty-first was is not known better.
+        for (end, all) in [(2_950, false), (2_101, false), (2_100, true), (2_001, true), (2_000, true), (0, true)] {
             assert_eq!(half_an_hour().forget(HOME, end, at(30)), all, "{end}");
         }
         // Nobody knows what stood there ten minutes ago.

@@ -1,6 +1,6 @@
 //! Which spools there are, and what is left of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::metrics::Left;
@@ -12,8 +12,11 @@ use crate::time::TimeMs;
 /// Spools that are shipped for good are listed so often: one may have been asked for again, or its directory removed.
 const FULL_LIST_EVERY: Duration = Duration::from_secs(10);
 
-/// Between looks for spools whose process died, and for those that are to be sent again.
+/// Between looks for spools whose process died.
 const RECOVER_EVERY: Duration = Duration::from_secs(2);
+
+/// Between looks for those that are to be sent again.
+const REQUESTS_EVERY: Duration = Duration::from_secs(2);
 
 /// Listing may take this part of the time at most: a machine may hold thousands of old spools.
 const LIST_SHARE: u32 = 20;
@@ -30,11 +33,14 @@ const MAX_COMPLAINTS: usize = 1_024;
 
 #[derive(Default)]
 pub struct Looked {
-    /// When the spools were listed, on the clock of events: before their positions were taken.
+    /// When the spools were listed last, on the clock of events: before their positions were taken.
     pub at: TimeMs,
+    /// Spools whose cursor could not be read: nothing of them is shipped until it can.
+    pub unmet: BTreeSet<SpoolId>,
     next: Option<Instant>,
     full: Option<Instant>,
     recovered: Option<Instant>,
+    requested: Option<Instant>,
     measured: Option<Instant>,
     complaints: HashMap<SpoolId, Instant>,
     /// What is said of the directory itself.
@@ -64,17 +70,28 @@ impl Shipper {
             self.looked.recovered = Some(Instant::now());
             let recovered = self.parts.spools.recover().map(|_| ());
             self.complain_of_directory(recovered);
+        }
+        self.list();
+        // Not before all spools are known: a request for one that is not would be lost.
+        if self.looked.full.is_some() && is_due(self.looked.requested, REQUESTS_EVERY) {
+            self.looked.requested = Some(Instant::now());
             self.take_requests();
         }
+    }
+
+    fn list(&mut self) {
         if self.looked.next.is_some_and(|next| Instant::now() < next) {
             return;
         }
         let began = Instant::now();
         let is_full = is_due(self.looked.full, FULL_LIST_EVERY);
-        self.looked.at = self.parts.clock.now();
+        let at = self.parts.clock.now();
         let listed = if is_full { self.parts.spools.list() } else { self.parts.spools.list_unconsumed() };
         match listed {
-            Ok(known) => self.take_note(known, is_full),
+            Ok(known) => {
+                self.looked.at = at;
+                self.take_note(known, is_full);
+            }
             Err(error) => self.complain_of_directory(Err(error)),
         }
         self.looked.next = Some(Instant::now() + began.elapsed() * LIST_SHARE);
@@ -83,8 +100,16 @@ impl Shipper {
     fn take_note(&mut self, listed: Vec<Known>, is_full: bool) {
         if is_full {
             self.looked.full = Some(Instant::now());
-            let there: std::collections::HashSet<SpoolId> = listed.iter().map(Known::id).collect();
-            self.ships.retain(|spool, _| there.contains(spool));
+            let there: HashSet<SpoolId> = listed.iter().map(Known::id).collect();
+            self.looked.unmet.retain(|spool| there.contains(spool));
+            for ship in self.ships.extract_if(.., |spool, _| !there.contains(spool)).map(|(_, ship)| ship) {
+                // Of what waits in the client of it no report will be counted any more.
+                let (records, bytes) = ship.waiting();
+                self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+                if let Some(cursor) = ship.cursor {
+                    self.homes.at((ship.topic(), cursor.partition)).end_waiting(records, bytes);
+                }
+            }
         }
         for known in listed {
             match self.ships.get_mut(&known.id()) {
@@ -109,9 +134,15 @@ impl Shipper {
                     }
                     self.parts.spools.consumed(spool, cursor.next);
                 }
+                // Nobody watched meanwhile.
+                if let Some((place, witness)) = ship.witness() {
+                    self.homes.doubt(place, witness);
+                }
+                self.looked.unmet.remove(&spool);
                 self.ships.insert(spool, ship);
             }
             Err(error) => {
+                self.looked.unmet.insert(spool);
                 self.parts.metrics.count_error("disk");
                 self.looked
                     .complain(spool, || tracing::error!(%spool, %error, "its cursor cannot be read; trying again"));
@@ -122,33 +153,55 @@ impl Shipper {
     /// Spools that are to be sent again from a number on.
     fn take_requests(&mut self) {
         let directory = self.parts.spools.directory().to_owned();
-        let requests = match reship::requests(&directory) {
-            Ok(requests) if requests.is_empty() => return,
-            Ok(requests) => requests,
-            Err(error) => return self.complain_of_directory(Err(error)),
-        };
-        self.give_up(&mut super::failure::Trouble::default());
+        let requests = reship::requests(&directory, |error| self.complain_of_directory(Err(error)));
+        if requests.iter().any(|request| self.ships.contains_key(&request.spool)) {
+            self.give_up(&mut super::failure::Trouble::default());
+        }
         for request in requests {
-            self.set_back(request.spool, request.from);
-            if let Err(error) = request.done(&directory) {
+            let is_heeded = match self.ships.contains_key(&request.spool) {
+                true => self.set_back(request.spool, request.from),
+                false => self.is_gone(&directory, request.spool),
+            };
+            if is_heeded && let Err(error) = request.done(&directory) {
                 self.complain_of_directory(Err(error));
             }
         }
     }
 
-    /// Nothing waits when it is called. What is set back is sent again, and its records are kept until it is.
-    pub(super) fn set_back(&mut self, spool: SpoolId, from: u64) {
+    /// Nobody can send it again. One that is there, and cannot be read now, is asked for until it can.
+    fn is_gone(&mut self, directory: &std::path::Path, spool: SpoolId) -> bool {
+        match crate::spool::find(directory, spool) {
+            Ok(None) => {
+                tracing::error!(%spool, "asked to be sent again, and there is no such spool");
+                true
+            }
+            Ok(Some(_)) => false,
+            Err(error) => {
+                self.looked
+                    .complain(spool, || tracing::error!(%spool, %error, "cannot be sent again now; trying again"));
+                false
+            }
+        }
+    }
+
+    /// Nothing waits when it is called. What is set back is sent again, and its records are kept until it is. True when
+    /// that is on disk.
+    pub(super) fn set_back(&mut self, spool: SpoolId, from: u64) -> bool {
         let now = self.parts.clock.now();
-        let Some(ship) = self.ships.get_mut(&spool) else {
-            return tracing::error!(%spool, "asked to be sent again, and not known");
-        };
+        let Some(ship) = self.ships.get_mut(&spool) else { return false };
         // Before anything else: what is not consumed is not deleted.
         self.parts.spools.consumed(spool, from.min(ship.acked));
         match ship.set_back(from, now) {
-            Ok(from) => tracing::warn!(%spool, from, "is sent again"),
+            Ok(from) => {
+                tracing::warn!(%spool, from, "is sent again");
+                true
+            }
             Err(error) => {
                 self.parts.metrics.count_error("disk");
-                tracing::error!(%spool, %error, "is sent again, but that is not written down");
+                let say =
+                    || tracing::error!(%spool, %error, "is sent again, but that is not written down; trying again");
+                self.looked.complain(spool, say);
+                false
             }
         }
     }
@@ -178,6 +231,8 @@ impl Shipper {
             oldest = oldest.into_iter().chain(at).min();
             cursor_age = ship.moved_at.map_or(cursor_age, |at| at.elapsed().max(cursor_age));
         }
+        // How many records these have is not known.
+        left.spools += self.looked.unmet.len() as u64;
         let metrics = &self.parts.metrics;
         metrics.lag_records.set(left.records as i64);
         metrics.spools.set(left.spools as i64);

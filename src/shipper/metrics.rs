@@ -7,7 +7,7 @@ use crate::metrics::{Counter, Gauge, Page};
 use crate::spool::Topic;
 
 /// What went wrong, as labels; the place of each is its counter's.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 13] = [
     "too_large",
     "refused",
     "unknown_topic",
@@ -16,6 +16,8 @@ pub const KINDS: [&str; 11] = [
     "authentication",
     "unsupported",
     "unreachable",
+    "invalid_timestamp",
+    "policy",
     "no_partition",
     "client",
     "disk",

@@ -96,6 +96,8 @@ pub struct Shipper {
     waiting_bytes: usize,
     /// Where a record is that Kafka refused, in order. While there is one nothing else is sent.
     suspects: Vec<Suspect>,
+    /// The spool of which nothing but suspects is sent, since the last round in which others were.
+    alone: Option<SpoolId>,
     parked_in_a_row: u32,
     looked: Looked,
     ends: Ends,
@@ -124,6 +126,7 @@ impl Shipper {
             reports: Vec::new(),
             waiting_bytes: 0,
             suspects: Vec::new(),
+            alone: None,
             parked_in_a_row: 0,
             looked: Looked::default(),
             ends: Ends::default(),
@@ -148,7 +151,7 @@ impl Shipper {
             let much = sent > 0 && sent * 2 >= self.parts.settings.batch_records;
             self.hear(if much { BUSY } else { PACE });
         } else {
-            // Of a spool whose directory has gone nobody has counted down.
+            // Whatever was not counted down: nothing is left to be counted.
             self.waiting_bytes = 0;
             self.homes.nothing_waits();
             self.hear(Duration::ZERO);

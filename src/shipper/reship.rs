@@ -48,7 +48,9 @@ pub fn reship(directory: &Path, spool: SpoolId, from: u64, now: TimeMs) -> Resul
         Ok(_lock) => {
             let (mut ship, _) = Ship::open(known)?;
             let Some(cursor) = ship.cursor else { return Err(NotReshipped::NeverShipped(spool)) };
-            if from >= cursor.next {
+            // Behind all records of a spool that is sealed stands its seal: that is sent again.
+            let is_seal = from == cursor.next && ship.known.position.sealed.is_some();
+            if from >= cursor.next && !is_seal {
                 return Err(NotReshipped::NotYet { from, next: cursor.next });
             }
             Ok(Reshipped::Set(ship.set_back(from, now)?))
@@ -86,23 +88,42 @@ pub struct Request {
     pub from: u64,
 }
 
-/// All requests that wait. What cannot be read as one is removed with a word in the log.
-pub fn requests(directory: &Path) -> io::Result<Vec<Request>> {
+/// All requests that wait. What is none is removed with a word in the log; of what cannot be read now `complain` is told,
+/// and it waits: the others do not wait for it.
+pub fn requests(directory: &Path, mut complain: impl FnMut(io::Error)) -> Vec<Request> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(id) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        let from = fs::read_to_string(entry.path())?.trim().parse();
-        match (u64::from_str_radix(id, 16), from) {
-            (Ok(id), Ok(from)) => found.push(Request { spool: SpoolId(id), from }),
-            _ => {
-                tracing::error!(file = %entry.path().display(), "not a request to ship again: removed");
-                fs::remove_file(entry.path())?;
-            }
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            complain(error);
+            return found;
+        }
+    };
+    for entry in entries {
+        match entry.and_then(|entry| request(&entry.path())) {
+            Ok(request) => found.extend(request),
+            // Withdrawn, or taken.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => complain(error),
         }
     }
-    Ok(found)
+    found
+}
+
+/// `None` for a file that is no request.
+fn request(path: &Path) -> io::Result<Option<Request>> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let Some(id) = name.and_then(|name| name.strip_prefix(PREFIX)) else { return Ok(None) };
+    let from = match fs::read_to_string(path) {
+        Err(error) if error.kind() != ErrorKind::InvalidData => return Err(error),
+        text => text.ok().and_then(|text| text.trim().parse().ok()),
+    };
+    if let (Ok(id), Some(from)) = (u64::from_str_radix(id, 16), from) {
+        return Ok(Some(Request { spool: SpoolId(id), from }));
+    }
+    tracing::error!(file = %path.display(), "not a request to ship again: removed");
+    fs::remove_file(path)?;
+    Ok(None)
 }
 
 impl Request {

@@ -10,6 +10,8 @@ const FRESH: Duration = Duration::from_secs(60);
 pub struct Route {
     pub topic: String,
     partitions: Option<(u32, Instant)>,
+    /// After a question that nobody answered.
+    ask_at: Option<Instant>,
     /// What is wrong, and until when nothing is tried.
     pub outage: Option<&'static str>,
     pub pause: Pause,
@@ -17,7 +19,7 @@ pub struct Route {
 
 impl Route {
     pub fn new(topic: String, random: u64) -> Route {
-        Route { topic, partitions: None, outage: None, pause: Pause::new(random) }
+        Route { topic, partitions: None, ask_at: None, outage: None, pause: Pause::new(random) }
     }
 
     /// How many partitions it has, if that is known since a short time.
@@ -27,6 +29,15 @@ impl Route {
 
     pub fn set_partitions(&mut self, count: u32) {
         self.partitions = Some((count, Instant::now()));
+    }
+
+    /// Each question may hold everything up for a while: not one in every round.
+    pub fn ask_again_after(&mut self, pause: Duration) {
+        self.ask_at = Some(Instant::now() + pause);
+    }
+
+    pub fn may_ask(&self) -> bool {
+        self.ask_at.is_none_or(|at| Instant::now() >= at)
     }
 
     pub fn forget_partitions(&mut self) {

@@ -8,6 +8,7 @@ use std::io;
 use std::time::Instant;
 
 use super::cursor::{self, Cursor, Found};
+use super::homes::{Place, Witness};
 use super::settle::{Batch, Ready};
 use crate::spool::{Item, Known, Reader, SpoolId, Topic};
 use crate::time::TimeMs;
@@ -159,21 +160,30 @@ impl Ship {
         if self.read >= until || !self.open_reader()? {
             return Ok(Taken::Nothing);
         }
-        let mut batch = Batch::default();
+        let (mut batch, mut is_broken) = (Batch::default(), false);
         let Some(reader) = &mut self.reader else { return Ok(Taken::Nothing) };
         while batch.records.len() < most_records && batch.bytes < most_bytes {
-            match reader.next(until)? {
-                None => break,
+            match reader.next(until) {
+                Ok(None) => break,
                 // Somebody has to stand in for it: what follows comes next time.
-                Some(Item::Lost { first, last, place }) => {
+                Ok(Some(Item::Lost { first, last, place })) => {
                     self.lost = Some(Lost { next: first, last, place: Some(place) });
                     break;
                 }
-                Some(Item::Record { seq, payload }) => {
+                Ok(Some(Item::Record { seq, payload })) => {
                     batch.push(seq, payload);
                     self.read = seq + 1;
                 }
+                Err(error) if batch.records.is_empty() => return Err(error),
+                // What was read stands: left out it would be a hole for ever. Whoever reads on meets the error again.
+                Err(_) => {
+                    is_broken = true;
+                    break;
+                }
             }
+        }
+        if is_broken {
+            self.reader = None;
         }
         if !batch.records.is_empty() {
             return Ok(Taken::Batch(batch));
@@ -226,6 +236,20 @@ impl Ship {
 
     pub fn close_reader(&mut self) {
         self.reader = None;
+    }
+
+    /// What was taken from disk and not handed over is taken again.
+    pub fn read_again(&mut self) {
+        self.ready.clear();
+        self.lost = None;
+        self.read = self.sent;
+        self.reader = None;
+    }
+
+    /// Records, heartbeats and seals of it that wait in the client, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let told = usize::from(self.heartbeat_waits) + usize::from(self.seal == Seal::Sent);
+        (self.pending.len() + told, self.pending.iter().map(|pending| pending.bytes).sum())
     }
 
     /// After a failure: what is not delivered is taken from disk again. Returns how many that were handed over.
@@ -316,15 +340,20 @@ impl Ship {
         self.jump(seq);
         self.reader = None;
         self.offset = None;
-        if self.known.position.sealed.is_none_or(|(records, _)| seq < records) {
-            self.seal = Seal::Open;
-        }
+        // The seal stood behind all of them, and may be what was lost.
+        self.seal = Seal::Open;
         self.history = VecDeque::from([(now, seq)]);
         if let Some(cursor) = &mut self.cursor {
             cursor.earlier = cursor.earlier.min(seq);
         }
         self.save(now)?;
         Ok(seq)
+    }
+
+    /// Its partition, and what was delivered there last.
+    pub fn witness(&self) -> Option<(Place, Witness)> {
+        let (cursor, offset, seq) = (self.cursor?, self.offset?, self.acked.checked_sub(1)?);
+        Some(((self.topic(), cursor.partition), Witness { offset, spool: self.id(), seq }))
     }
 
     /// Where it was ten minutes before, at most.
@@ -337,7 +366,10 @@ impl Ship {
     /// Makes what is delivered known to the next lifetime; on disk when it returns. Without a home there is nothing.
     pub fn save(&mut self, now: TimeMs) -> io::Result<()> {
         let earlier = self.back(now);
-        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        let Some(cursor) = &mut self.cursor else {
+            self.moved_at = None;
+            return Ok(());
+        };
         let mut saved = Cursor {
             next: self.acked,
             earlier,

@@ -10,12 +10,13 @@ use super::ship::{Seal, Ship};
 use crate::event::{Event, SpoolState};
 use crate::kafka::producer::NotSent;
 use crate::spool::SpoolId;
+use crate::time::TimeMs;
 
 impl Shipper {
     /// Sends the heartbeats and seals that are due. Nothing while a record that was refused is looked for: it is sent
     /// alone.
     pub(super) fn tell(&mut self) {
-        if !self.suspects.is_empty() {
+        if self.open_suspect().is_some() {
             return;
         }
         for (spool, sent) in self.due() {
@@ -79,8 +80,12 @@ impl Shipper {
     }
 
     fn state_of(&self, ship: &mut Ship) -> SpoolState {
+        let oldest = ship.oldest(true);
         let position = &ship.known.position;
         let (unspooled, late) = (position.unspooled, position.undurable.saturating_sub(position.unspooled));
+        let has_more = position.sealed.is_none() && position.written > position.synced;
+        // What is written and not on disk yet is not older than the newest that is.
+        let unsynced = has_more.then_some(TimeMs(position.newest_ms));
         SpoolState {
             spool: ship.id().0,
             seq: ship.until().checked_sub(1),
@@ -89,7 +94,7 @@ impl Shipper {
             // When the spools were looked at: what was written since is not in the numbers here.
             at_ms: self.looked.at,
             shipped: ship.acked,
-            oldest_unshipped_ms: ship.oldest(true),
+            oldest_unshipped_ms: oldest.into_iter().chain(unsynced).min(),
             unspooled,
             late,
         }

@@ -25,6 +25,8 @@ pub struct Quarantine {
     pub spool: SpoolId,
     pub first: u64,
     pub last: u64,
+    /// Its edge keeps it, or says what became of it: Kafka would not take it.
+    pub parked: bool,
 }
 
 /// A record that could not be applied.
@@ -74,8 +76,9 @@ impl Batch<'_> {
 
     pub fn quarantine(&self, range: Quarantine) -> Result<(), StoreError> {
         self.execute(
-            "INSERT INTO quarantined (spool, first, last) VALUES (?1, ?2, ?3) ON CONFLICT (spool, first) DO NOTHING",
-            params![bits(range.spool.0), range.first, range.last],
+            "INSERT INTO quarantined (spool, first, last, parked) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (spool, first) DO NOTHING",
+            params![bits(range.spool.0), range.first, range.last, range.parked],
         )?;
         Ok(())
     }
@@ -98,9 +101,10 @@ impl View<'_> {
     }
 
     pub fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let sql = "SELECT spool, first, last FROM quarantined ORDER BY spool, first";
+        let sql = "SELECT spool, first, last, parked FROM quarantined ORDER BY spool, first";
         self.connection.rows(sql, &[], |row| {
-            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)? })
+            let parked = row.get::<i64>(3)? != 0;
+            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)?, parked })
         })
     }
 

@@ -109,6 +109,7 @@ impl StoreError {
     pub fn is_about_the_record(&self) -> bool {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
         match self {
+            StoreError::Sqlite(rusqlite::Error::ToSqlConversionFailure(error)) => error.is::<value::TooLarge>(),
             StoreError::Sqlite(error) => {
                 matches!(error.sqlite_error_code(), Some(ConstraintViolation | TooBig | TypeMismatch))
             }

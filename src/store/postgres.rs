@@ -12,7 +12,7 @@ use ::postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use ::postgres::{Client, NoTls, Statement};
 
 use super::StoreError;
-use super::value::{Row, Value};
+use super::value::{Row, TooLarge, Value};
 
 /// A dead machine is noticed within half a minute, on either side of the connection: a commit whose answer is lost then
 /// ends as an error, and not as a consumer that waits for ever.
@@ -160,7 +160,7 @@ impl ToSql for Value<'_> {
                 shown.to_sql_checked(declared, out)
             }
             Value::Texts(texts) => texts.to_sql_checked(declared, out),
-            Value::TooLarge(_) => Err("a number larger than a signed integer".into()),
+            Value::TooLarge(_) => Err(Box::new(TooLarge)),
         }
     }
 
@@ -183,8 +183,10 @@ pub fn said(error: &::postgres::Error) -> String {
     }
 }
 
-/// Whether another record would have fared better: what it holds does not fit (22), breaks a rule of a table (23), or is
+/// Whether another record would have fared better: what it holds does not fit (22, or a number that was not sent), breaks a rule of a table (23), or is
 /// too long for an index (54000). All else is the server's, the network's, or the work of others.
 pub fn is_about_the_record(error: &::postgres::Error) -> bool {
-    error.code().is_some_and(|state| ["22", "23", "54000"].iter().any(|class| state.code().starts_with(class)))
+    let is_too_large = error.source().is_some_and(|source| source.is::<TooLarge>());
+    is_too_large
+        || error.code().is_some_and(|state| ["22", "23", "54000"].iter().any(|class| state.code().starts_with(class)))
 }

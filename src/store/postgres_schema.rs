@@ -32,6 +32,7 @@ CREATE TABLE quarantined (
     spool BIGINT NOT NULL,
     first BIGINT NOT NULL,
     last BIGINT NOT NULL,
+    parked BIGINT NOT NULL,  -- 1: no disk lost it, Kafka would not take it
     PRIMARY KEY (spool, first)
 );
 -- Records that could not be applied, as they came.

@@ -182,6 +182,8 @@ ALTER TABLE conversions ADD COLUMN extent INTEGER NOT NULL DEFAULT 0;
 ";
 
 const THIRD: &str = "
+-- 1: no disk lost it, Kafka would not take it.
+ALTER TABLE quarantined ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
 -- Tells this store from all others.
 CREATE TABLE identity (
     one INTEGER PRIMARY KEY CHECK (one = 1),

@@ -4,7 +4,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::StoreError;
-use super::value::{Row, Value};
+use super::value::{Row, TooLarge, Value};
 
 pub fn execute(connection: &Connection, sql: &str, params: &[Value<'_>]) -> Result<usize, StoreError> {
     Ok(connection.prepare_cached(sql)?.execute(params_from_iter(params))?)
@@ -70,7 +70,7 @@ impl ToSql for Value<'_> {
             Value::Text(text) => ValueRef::Text(text.as_bytes()),
             Value::Bytes(bytes) => ValueRef::Blob(bytes),
             Value::Ints(_) | Value::Texts(_) => return refused("SQLite has no arrays"),
-            Value::TooLarge(_) => return refused("a number larger than a signed integer"),
+            Value::TooLarge(_) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(TooLarge))),
         }))
     }
 }

@@ -16,9 +16,9 @@ pub struct KnownSpool {
 }
 
 impl Batch<'_> {
-    /// Never goes back: what was told earlier is ignored, and a sealed spool stays sealed.
+    /// Never goes back: what was told earlier is ignored. A seal stands, also where the edge's clock went back before it:
+    /// nothing but a later seal takes its place.
     pub fn record_state(&self, state: &SpoolState, sealed: bool, partition: i32) -> Result<(), StoreError> {
-        let spool = bits(state.spool);
         self.execute(
             "INSERT INTO spool_states (spool, seq, topic, edge, at_ms, shipped, oldest_unshipped_ms, unspooled, late,
                  sealed, partition)
@@ -26,10 +26,10 @@ impl Batch<'_> {
              ON CONFLICT (spool) DO UPDATE SET seq = excluded.seq, topic = excluded.topic, edge = excluded.edge,
                  at_ms = excluded.at_ms, shipped = excluded.shipped,
                  oldest_unshipped_ms = excluded.oldest_unshipped_ms, unspooled = excluded.unspooled,
-                 late = excluded.late, partition = excluded.partition
-             WHERE excluded.at_ms >= spool_states.at_ms",
+                 late = excluded.late, sealed = excluded.sealed, partition = excluded.partition
+             WHERE excluded.sealed = 1 OR (spool_states.sealed = 0 AND excluded.at_ms >= spool_states.at_ms)",
             params![
-                spool,
+                bits(state.spool),
                 state.seq,
                 state.topic,
                 state.edge,
@@ -42,10 +42,6 @@ impl Batch<'_> {
                 partition
             ],
         )?;
-        if sealed {
-            // Also where its clock went back.
-            self.execute("UPDATE spool_states SET sealed = 1 WHERE spool = ?1 AND sealed = 0", params![spool])?;
-        }
         Ok(())
     }
 }

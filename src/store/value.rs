@@ -67,6 +67,11 @@ impl Row<'_> {
     }
 }
 
+/// A number that neither back end has room for.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a number larger than a signed integer")]
+pub struct TooLarge;
+
 /// What the value is, and not which: it may be somebody's.
 fn unreadable(column: usize, value: Value<'_>) -> StoreError {
     let is = match value {

@@ -92,9 +92,6 @@ impl Cluster {
     pub fn start_all(&mut self) {
         let processes = self.edges.iter_mut().chain(&mut self.attributions).chain([&mut self.console]);
         let mut processes: Vec<&mut Process> = processes.collect();
-        if std::env::var("HALF").is_ok() {
-            processes.retain(|process| process.role == "edge");
-        }
         processes.iter_mut().for_each(|process| process.launch(&[]));
         processes.iter_mut().for_each(|process| process.wait_alive());
     }

@@ -30,7 +30,8 @@ pub fn ledger(events: &[Value]) -> Sums {
         let visitor = conversion["click_id"].as_str().and_then(|click| visitors.get(click));
         let candidates = visitor.and_then(|visitor| touches.get(visitor)).map_or(&[][..], Vec::as_slice);
         let occurred = conversion["occurred_at_ms"].as_i64().expect("a time");
-        let Some(winner) = winner(candidates, occurred) else { continue };
+        let is_reported = conversion["occurred_at_filled_in"] != true;
+        let Some(winner) = winner(candidates, occurred, is_reported) else { continue };
         let amount = i128::from(conversion["amount"].as_i64().expect("an amount"));
         let kept = kept(amount, rate(winner.offer), refunds.get(&id).map_or(&[][..], Vec::as_slice));
         if kept != 0 {
@@ -98,9 +99,9 @@ fn touches(events: &[Value]) -> HashMap<&str, Vec<Touch>> {
 }
 
 /// The latest touch before the order, else the latest that a wrong clock explains (M9-M11).
-fn winner(touches: &[Touch], occurred: i64) -> Option<&Touch> {
-    // An order of whole seconds was reported without milliseconds (M10).
-    let end = if occurred % 1_000 == 0 { occurred + 999 } else { occurred };
+fn winner(touches: &[Touch], occurred: i64, is_reported: bool) -> Option<&Touch> {
+    // A merchant who reports whole seconds leaves out the milliseconds (M10); our own clock does not.
+    let end = if is_reported && occurred % 1_000 == 0 { occurred + 999 } else { occurred };
     let passes = |touch: &&Touch| touch.at <= end && occurred <= touch.at + WINDOW_MS;
     let skewed = |touch: &&Touch| touch.at > end && touch.at <= occurred + SKEW_MS;
     touches.iter().rev().find(passes).or_else(|| touches.iter().rev().find(skewed))
@@ -140,7 +141,11 @@ fn the_oracle_says_what_the_contract_says() {
     assert_eq!(kept(104, 120_000, &[]), 12);
     let touch = |at, publisher| Touch { at, id: vec![], offer: 12, publisher };
     let touches = [touch(10, 1), touch(20, 2), touch(30, 3)];
-    assert_eq!(winner(&touches, 25).map(|touch| touch.publisher), Some(2));
-    assert_eq!(winner(&touches[2..], 25).map(|touch| touch.publisher), Some(3));
-    assert_eq!(winner(&touches, WINDOW_MS + 31).map(|touch| touch.publisher), None);
+    let publisher =
+        |touches, occurred, is_reported| winner(touches, occurred, is_reported).map(|touch| touch.publisher);
+    assert_eq!(publisher(&touches, 25, true), Some(2));
+    assert_eq!(publisher(&touches[2..], 25, true), Some(3));
+    assert_eq!(publisher(&touches, WINDOW_MS + 31, true), None);
+    let touches = [touch(999, 1), touch(1_020, 2)];
+    assert_eq!((publisher(&touches, 1_000, true), publisher(&touches, 1_000, false)), (Some(2), Some(1)));
 }

@@ -82,11 +82,12 @@ fn a_locked_table_is_lag() {
 #[test]
 fn a_deadlock_is_tried_again() {
     under_load("postgresql-deadlock", |cluster, crowd| {
-        for _ in 0..by_form(8, 100) {
-            cluster.try_sql(
-                "begin; lock table entries in access exclusive mode; select pg_sleep(0.2); \
-                 lock table marks in access exclusive mode; commit",
-            );
+        for round in 0..by_form(8, 100) {
+            let (first, second) = if round % 2 == 0 { ("entries", "marks") } else { ("marks", "entries") };
+            cluster.try_sql(&format!(
+                "begin; lock table {first} in share row exclusive mode; select pg_sleep(0.2); \
+                 lock table {second} in share row exclusive mode; commit"
+            ));
             crowd.wait_for(10, 1);
         }
         let deadlocks = cluster.sql("select deadlocks from pg_stat_database where datname = current_database()");

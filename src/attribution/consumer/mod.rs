@@ -390,14 +390,19 @@ fn apply<'c>(
         (What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_)), _) => Ok(()),
         (What::Event(Event::Parked(parked)), _) => {
             judge.metrics.quarantined_records.add(1);
-            batch.quarantine(Quarantine { spool: step.spool, first: parked.seq, last: parked.seq })
+            batch.quarantine(Quarantine {
+                spool: step.spool,
+                first: parked.seq,
+                last: parked.seq,
+                parked: parked.why != "lost",
+            })
         }
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
         // Reading it again gives the same bytes, so one try is as good as five.
         (What::Poison { why }, _) => bury(judge, batch, step, why),
         (What::Lost { first, last }, _) => {
             judge.metrics.quarantined_records.add(last - first + 1);
-            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last })
+            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last, parked: false })
         }
     }
 }

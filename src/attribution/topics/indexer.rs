@@ -19,7 +19,7 @@ use crate::kafka::Cluster;
 use crate::kafka::consumer::{ConsumeError, Consumer, Ends, Heard, KafkaError, Partition, Start};
 use crate::spool::Topic;
 use crate::touch::Touched;
-use crate::touch::shared::{AddError, Position, SharedTouches};
+use crate::touch::shared::{AddError, Position, SharedTouches, Unavailable};
 
 const GROUP: &str = "touches";
 
@@ -63,7 +63,7 @@ enum Failed {
     #[error("{0}")]
     Consume(#[from] ConsumeError),
     #[error("{0}")]
-    Redis(#[from] crate::redis::Unavailable),
+    Redis(#[from] Unavailable),
     #[error("{0}")]
     Add(#[from] AddError),
 }
@@ -194,7 +194,7 @@ impl<'p> Indexer<'p> {
             && self.consumer.seek(partition(number), Start::At(at.next.max(low)))
         {
             self.pending -= lane.touches.len();
-            *lane = Lane::at(at);
+            *lane = Lane { passed_over: lane.passed_over, ..Lane::at(at, low) };
         }
         Ok(())
     }

@@ -42,6 +42,7 @@ pub struct IndexerMetrics {
     pub touches: Counter,
     pub unverified: Counter,
     pub key_waits: Counter,
+    pub passed_over: Counter,
     pub rebuilds: Counter,
     pub errors: Counter,
     pub lag: Gauge,
@@ -59,6 +60,11 @@ impl IndexerMetrics {
                 &self.key_waits,
             ),
             ("afflux_touch_index_rebuilds_total", "Partitions indexed anew from the topic.", &self.rebuilds),
+            (
+                "afflux_touch_index_passed_over_total",
+                "Records that did not follow the one before and were sought again.",
+                &self.passed_over,
+            ),
             ("afflux_touch_index_errors_total", "Times that Kafka or Redis did not answer.", &self.errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

@@ -47,9 +47,6 @@ const MAX_BYTES: usize = 64 << 20;
 /// One look takes in records for at most this long.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Numbers beyond these are nobody's: the store has no place for them.
-const MAX_SEQ: u64 = i64::MAX as u64 - 1;
-
 /// How often offsets are written down when no records are applied, and told to Kafka.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
@@ -188,24 +185,26 @@ impl TopicSource {
         let spool = SpoolId(address.spool);
         match (address.event, address.seq) {
             ("heartbeat" | "seal", _) => match Event::parse(record) {
-                Ok(Event::Heartbeat(state)) if is_possible(&state) => self.state(*state, false, from),
-                Ok(Event::Seal(state)) if is_possible(&state) => self.state(*state, true, from),
+                Ok(Event::Heartbeat(state)) => self.state(*state, false, from),
+                Ok(Event::Seal(state)) => self.state(*state, true, from),
                 _ => self.cannot_read(from, record),
             },
-            (_, Some(seq)) if seq <= MAX_SEQ => match self.queues.take(spool, seq, from, record) {
+            (_, Some(seq)) => match self.queues.take(spool, seq, from, record) {
                 Taken::Held => {}
                 Taken::Known => self.metrics.repeated.add(1),
                 Taken::Beyond => self.metrics.beyond_gaps.add(1),
             },
-            _ => self.cannot_read(from, record),
+            (_, None) => self.cannot_read(from, record),
         }
     }
 
     /// Whether a partition still is of the topic that its stored position is of. The first record read tells.
     fn is_proven(&mut self, partition: Partition, here: Resume) -> bool {
-        let Some(stored) = self.unproven.remove(&partition) else { return true };
-        // One further on: the record before is gone for its age, and nothing is missing.
-        if here.next != stored.next || here.last == stored.last {
+        // One further on was fetched before a seek, or the record before is gone for its age, and nothing is missing.
+        let Some(stored) = self.unproven.get(&partition).filter(|stored| stored.next == here.next) else { return true };
+        let is_same = stored.last == here.last;
+        self.unproven.remove(&partition);
+        if is_same {
             return true;
         }
         self.metrics.resets.add(1);
@@ -222,10 +221,10 @@ impl TopicSource {
         } else {
             self.queues.shipped(SpoolId(state.spool), state.shipped, from);
         }
-        let known = self.states.get(&state.spool);
-        let sealed = is_seal || known.is_some_and(|(_, sealed, _)| *sealed);
-        if known.is_none_or(|(known, ..)| known.at_ms <= state.at_ms) {
-            self.states.insert(state.spool, (state, sealed, from.partition.number));
+        // As the store does: a seal stands, whatever the edge's clock did before it.
+        let is_news = |(known, is_sealed, _): &(SpoolState, bool, i32)| !is_sealed && known.at_ms <= state.at_ms;
+        if is_seal || self.states.get(&state.spool).is_none_or(is_news) {
+            self.states.insert(state.spool, (state, is_seal, from.partition.number));
         }
     }
 
@@ -309,10 +308,6 @@ impl Resume {
 /// How many records a sealed spool has.
 fn count(state: &SpoolState) -> u64 {
     state.seq.map_or(0, |last| last.saturating_add(1))
-}
-
-fn is_possible(state: &SpoolState) -> bool {
-    state.seq.is_none_or(|seq| seq <= MAX_SEQ) && state.shipped <= MAX_SEQ
 }
 
 /// Tells a record from the one that stands at its offset in another topic; never 0.

@@ -132,8 +132,8 @@ impl Queues {
         }
         queue.records.push_back(queued());
         let mut more = (1, record.len());
-        if let Some(beyond) = queue.beyond.take_if(|beyond| beyond.seq <= seq + 1)
-            && beyond.seq == seq + 1
+        if let Some(beyond) = queue.beyond.take_if(|beyond| beyond.seq <= seq.saturating_add(1))
+            && beyond.seq == seq.saturating_add(1)
         {
             more = (2, more.1 + beyond.bytes.len());
             queue.records.push_back(beyond);
@@ -188,7 +188,7 @@ impl Queues {
         let news = of_topic.filter(|(_, queue)| queue.has_news());
         news.map(|(spool, queue)| {
             queue.seal_is_known = true;
-            let until = queue.beyond.as_ref().map_or(queue.end(), |beyond| beyond.seq + 1);
+            let until = queue.beyond.as_ref().map_or(queue.end(), |beyond| beyond.seq.saturating_add(1));
             SpoolReach { spool: *spool, until, sealed: queue.sealed }
         })
         .collect()
@@ -289,7 +289,7 @@ impl Queue {
 
     /// The number that comes next.
     fn end(&self) -> u64 {
-        self.records.back().map_or(self.due, |last| last.seq + 1)
+        self.records.back().map_or(self.due, |last| last.seq.saturating_add(1))
     }
 
     fn has_news(&self) -> bool {

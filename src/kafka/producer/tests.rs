@@ -51,6 +51,8 @@ fn faults_are_told_apart_by_what_is_to_be_done() {
     for (error, wanted) in [
         (Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Fault::Record("too_large")),
         (Error::RD_KAFKA_RESP_ERR_INVALID_RECORD, Fault::Record("refused")),
+        (Error::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, Fault::Outage("invalid_timestamp")),
+        (Error::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, Fault::Outage("policy")),
         (Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Fault::Outage("authorization")),
         (Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Fault::Client),
     ] {
@@ -59,6 +61,7 @@ fn faults_are_told_apart_by_what_is_to_be_done() {
         producer.send("afflux.clicks", 0, b"key", b"value", 7).unwrap();
         assert_eq!(reports(&producer, 1), [Report { ticket: 7, result: Err(wanted) }]);
     }
+    assert_eq!(fault(Some(Code::InvalidDifferentRecord)), Fault::Purged);
     let producer = producer(&cluster);
     let large = vec![b'x'; LARGEST_RECORD_BYTES + 1];
     assert_eq!(producer.send("afflux.clicks", 0, b"key", &large, 1), Err(NotSent::Fault(Fault::Record("too_large"))));

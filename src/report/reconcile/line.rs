@@ -21,12 +21,13 @@ pub struct Line {
     pub told: Option<KnownSpool>,
     pub mark: Mark,
     pub lost: u64,
+    pub parked: u64,
     pub attributed: u64,
 }
 
 impl Line {
     pub fn of(spool: SpoolId, topic: Topic) -> Line {
-        Line { spool, topic, disk: None, told: None, mark: Mark::new(spool, topic), lost: 0, attributed: 0 }
+        Line { spool, topic, disk: None, told: None, mark: Mark::new(spool, topic), lost: 0, parked: 0, attributed: 0 }
     }
 
     /// As far as anybody knows.
@@ -130,6 +131,12 @@ impl Line {
             _ if self.lost > 0 => {
                 Some(format!("DAMAGE spool {}: {} records could not be read and were passed", self.spool, self.lost))
             }
+            _ if self.parked > 0 => Some(format!(
+                "PARKED spool {}: Kafka would not take {} records; they are kept in the file `parked` of its directory{}",
+                self.spool,
+                self.parked,
+                self.told.as_ref().map_or_else(String::new, |told| format!(" on {}", told.state.edge))
+            )),
             _ => None,
         }
     }

@@ -112,7 +112,8 @@ pub fn reconcile(
     let notes = [
         (sum(Line::late), "answers went out before their record was known to be on disk"),
         (sum(Line::tail), "records behind a torn one at the end of a crashed spool: not used"),
-        (sum(|line| line.lost), "records lost by a disk, or not taken by Kafka, and passed"),
+        (sum(|line| line.lost), "records lost by a disk and passed"),
+        (sum(|line| line.parked), "records parked, as Kafka would not take them, and passed"),
         (applied.dead_letters, "records kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
@@ -169,7 +170,8 @@ fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
     }
     for range in &applied.quarantined {
         if let Some(line) = lines.get_mut(&range.spool) {
-            line.lost += range.last - range.first + 1;
+            let count = if range.parked { &mut line.parked } else { &mut line.lost };
+            *count += range.last - range.first + 1;
         }
     }
     for (spool, count) in &applied.attributed {

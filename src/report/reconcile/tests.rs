@@ -67,10 +67,10 @@ fn p6_a_gap_and_damage_are_named() {
         assert_eq!(verdict, Verdict::Bad, "{text}");
         assert!(text.contains(words), "{text}");
     }
-    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2 };
+    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, parked: false };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[lost], &[]);
     assert_eq!(verdict, Verdict::Bad);
-    assert!(text.contains("2 records lost by a disk, or not taken by Kafka, and passed"), "{text}");
+    assert!(text.contains("2 records lost by a disk and passed"), "{text}");
 }
 
 #[test]
@@ -115,6 +115,15 @@ fn p6_a_directory_that_is_no_readable_spool_is_named() {
     let disk = Disk { spooled: Vec::new(), faults: vec!["clicks-1.bak: not a spool".into()] };
     assert_eq!(reconcile(None, &disk, EMBEDDED, &mut out).unwrap(), Verdict::Bad);
     assert!(String::from_utf8(out).unwrap().contains("SPOOL clicks-1.bak: not a spool"));
+}
+
+#[test]
+fn v10_parked_records_are_told_apart_from_lost_ones() {
+    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, parked: true };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[parked], &[]);
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(text.contains("\n1 records parked, as Kafka would not take them, and passed\n"), "{text}");
+    assert!(text.contains("PARKED spool 0000000000000001: ") && !text.contains("DAMAGE"), "{text}");
 }
 
 /// A spool that no disk here has.

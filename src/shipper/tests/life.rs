@@ -119,7 +119,7 @@ fn p1_kept_records_are_sent_again_while_it_runs_and_while_it_does_not() {
     drop(shipper);
 
     let directory = spools.directory();
-    assert!(reship::reship(directory, id, 50, NOW).is_err());
+    assert!(reship::reship(directory, id, 51, NOW).is_err());
     assert_eq!(reship::reship(directory, id, 20, NOW).unwrap(), Reshipped::Set(20));
     let mut shipper = world.shipper();
     world.until(&mut shipper, "known", |shipper| shipper.ships.contains_key(&id));

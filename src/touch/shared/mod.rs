@@ -21,7 +21,8 @@ use ::redis::{Cmd, Value};
 use super::{Found, Labels, Touched};
 use crate::click::{ClickId, VisitorKey};
 use crate::metrics::{Counter, Page};
-use crate::redis::{Link, NoAnswer, Script, Unavailable};
+pub use crate::redis::Unavailable;
+use crate::redis::{Link, NoAnswer, Script};
 use crate::time::TimeMs;
 
 /// Touches that one script writes: Redis answers nobody else meanwhile, and duplicates are asked for within 20 ms.

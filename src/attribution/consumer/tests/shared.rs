@@ -1,5 +1,6 @@
 //! Decisions that wait for a shared index come out as those of the one consumer that has everything at hand.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -17,7 +18,7 @@ use crate::time::HOUR_MS;
 /// What may happen, in any order and any number of times.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
-    /// Records come into the topics, in the order of their spools.
+    /// Records of one spool come into its topic: clicks may come long after the orders they brought.
     Produce(u8),
     /// A consumer is started and applies some of what is there.
     Consume(u8),
@@ -52,20 +53,29 @@ fn happens() -> impl Strategy<Value = Happens> {
 /// A crowd of processes over one store, and what is still to come into their topics.
 struct Run {
     shared: SharedWorld,
-    to_come: Vec<(u64, Topic, serde_json::Value)>,
+    to_come: BTreeMap<u64, VecDeque<(Topic, serde_json::Value)>>,
     backup: Backup,
 }
 
 impl Run {
     fn new(script: &Script) -> Run {
-        let mut to_come = script.clone();
-        to_come.reverse();
+        let mut to_come: BTreeMap<u64, VecDeque<_>> = BTreeMap::new();
+        for (spool, topic, event) in script.clone() {
+            to_come.entry(spool).or_default().push_back((topic, event));
+        }
         Run { shared: SharedWorld::new(), to_come, backup: Backup::default() }
     }
 
-    fn produce(&mut self, records: usize) {
+    fn produce(&mut self, seed: u8) {
+        let spools: Vec<u64> = self.to_come.keys().copied().collect();
+        if !spools.is_empty() {
+            self.produce_of(spools[usize::from(seed) % spools.len()], usize::from(seed / 16));
+        }
+    }
+
+    fn produce_of(&mut self, spool: u64, records: usize) {
         for _ in 0..records {
-            let Some((spool, topic, event)) = self.to_come.pop() else { return };
+            let Some((topic, event)) = self.to_come.get_mut(&spool).and_then(VecDeque::pop_front) else { return };
             let shown = self.shared.world.source.spools.get(&spool).map_or(0, |spool| spool.until);
             self.shared.append(spool, topic, &event);
             self.shared.world.source.spools.get_mut(&spool).unwrap().until = shown;
@@ -86,7 +96,7 @@ impl Run {
     fn step(&mut self, what: Happens) {
         let held = self.shared.held.clone();
         match what {
-            Happens::Produce(more) => self.produce(usize::from(more % 8)),
+            Happens::Produce(seed) => self.produce(seed),
             Happens::Consume(seed) => self.consume(seed),
             Happens::Index(seed) => held.index().advance(i32::from(seed % 3) + 1, usize::from(seed / 3 % 8)),
             Happens::Wipe => held.index().restore(Backup::default()),
@@ -101,7 +111,8 @@ impl Run {
 
     /// All that was to come has come, everywhere.
     fn finish(&mut self) {
-        self.produce(usize::MAX);
+        let spools: Vec<u64> = self.to_come.keys().copied().collect();
+        spools.into_iter().for_each(|spool| self.produce_of(spool, usize::MAX));
         self.shared.world.source.spools.values_mut().for_each(|spool| spool.until = spool.records.len() as u64);
         self.shared.world.round();
         self.shared.held.index().is_down = false;

@@ -14,6 +14,11 @@ use crate::touch::shared::Position;
 /// The pause before a click whose key is not listed is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// An offset that does not follow the last is sought again so often before it is believed: transactions and compaction,
+/// which the topic has not, would leave such holes.
+const MAX_PASSED_OVER: u32 = 5;
+const SEEK_AGAIN: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 pub struct Lane {
     /// False until it is known where to go on; what is read before that is not wanted.
@@ -25,6 +30,10 @@ pub struct Lane {
     /// After `touches` are in.
     pub to: Option<Position>,
     pub touches: Vec<Owned>,
+    /// The offset that has to come next.
+    pub expected: i64,
+    /// How often in a row another came.
+    pub passed_over: u32,
     pub not_before: Option<Instant>,
 }
 
@@ -58,8 +67,10 @@ impl KeyWaits {
 }
 
 impl Lane {
-    pub fn at(position: Position) -> Lane {
-        Lane { is_placed: true, at: Some(position), to: Some(position), ..Lane::default() }
+    /// Goes on at `position`, or at `low` where that is the oldest that is there.
+    pub fn at(position: Position, low: i64) -> Lane {
+        let (at, expected) = (Some(position), position.next.max(low));
+        Lane { is_placed: true, at, to: at, expected, ..Lane::default() }
     }
 
     pub fn reads(&self) -> bool {
@@ -73,14 +84,19 @@ impl Lane {
         (keys, waits, metrics): (&Keys, &mut KeyWaits, &IndexerMetrics),
         now: Instant,
     ) {
-        if self.has_stopped || self.to.is_some_and(|to| offset < to.next) {
+        if self.has_stopped || offset < self.expected {
             return;
         }
-        if self.to.is_some_and(|to| offset > to.next) && !self.touches.is_empty() {
-            // Something was passed over: it is looked for from where the index is when this is written.
+        if offset > self.expected && self.passed_over < MAX_PASSED_OVER {
+            // What was fetched before a seek may still come after it: taken, it would make a hole in the index that its
+            // position does not show. So it is sought again, until it is certain that nothing lies in between.
+            self.passed_over += 1;
             self.has_stopped = true;
+            self.not_before = Some(now + SEEK_AGAIN);
+            metrics.passed_over.add(1);
             return;
         }
+        self.passed_over = 0;
         if let Ok(Event::Click(click)) = Event::parse(record)
             && let Some(text) = click.click_id.as_deref()
         {
@@ -96,7 +112,8 @@ impl Lane {
                 _ => metrics.unverified.add(1),
             }
         }
-        self.to = Some(Position { next: offset + 1, last: fingerprint(record) });
+        self.expected = offset + 1;
+        self.to = Some(Position { next: self.expected, last: fingerprint(record) });
     }
 }
 
@@ -141,7 +158,7 @@ mod tests {
         let (mut waits, metrics, began) = (KeyWaits::new(WAIT), IndexerMetrics::default(), Instant::now());
         let topic: Vec<String> =
             [(&listed, 0), (&retired, 1), (&listed, 2), (&retired, 3)].map(|(keys, seq)| click(keys, seq)).into();
-        let mut lane = Lane::at(Position { next: 0, last: 0 });
+        let mut lane = Lane::at(Position { next: 0, last: 0 }, 0);
         let mut touches = 0;
         let mut stands = Vec::new();
         // As the indexer does: reads, writes what was taken, places what has stopped where the index is.
@@ -154,7 +171,7 @@ mod tests {
             let at = lane.to.unwrap();
             stands.push(at.next);
             assert!(lane.reads() == (seconds >= 600) && lane.is_placed);
-            lane = Lane::at(at);
+            lane = Lane::at(at, 0);
         }
         assert_eq!((stands, touches), (vec![1, 1, 1, 1, 4, 4], 2));
         assert_eq!((metrics.key_waits.value(), metrics.unverified.value()), (4, 2));
@@ -164,16 +181,19 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_passed_over_is_looked_for_and_then_passed() {
+    fn an_offset_that_was_passed_over_is_looked_for_and_then_passed() {
         let (keys, metrics, now) = (keys(1), IndexerMetrics::default(), Instant::now());
         let mut waits = KeyWaits::new(WAIT);
-        let mut lane = Lane::at(Position { next: 0, last: 0 });
-        for offset in [0, 2] {
-            lane.take(offset, click(&keys, offset).as_bytes(), (&keys, &mut waits, &metrics), now);
+        let mut lane = Lane::at(Position { next: 0, last: 0 }, 0);
+        lane.take(0, click(&keys, 0).as_bytes(), (&keys, &mut waits, &metrics), now);
+        let mut looks = 0;
+        while lane.to.unwrap().next == 1 {
+            // What is held of it is written meanwhile.
+            lane = Lane { passed_over: lane.passed_over, ..Lane::at(lane.to.unwrap(), 0) };
+            lane.take(2, click(&keys, 2).as_bytes(), (&keys, &mut waits, &metrics), now);
+            looks += 1;
         }
-        assert_eq!((lane.has_stopped, lane.to.unwrap().next, lane.touches.len()), (true, 1, 1));
-        let mut lane = Lane::at(lane.to.unwrap());
-        lane.take(2, click(&keys, 2).as_bytes(), (&keys, &mut waits, &metrics), now);
+        assert_eq!((looks, metrics.passed_over.value()), (1 + MAX_PASSED_OVER, MAX_PASSED_OVER.into()));
         assert_eq!((lane.has_stopped, lane.to.unwrap().next), (false, 3));
     }
 }
