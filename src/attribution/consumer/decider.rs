@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::judge::{Judge, NotApplied};
+use super::later::leaves_out;
 use super::later_metrics::WaitingMetrics;
 use super::memory::{Memory, Terms};
-use super::shared::{Offsets, SharedTouches, Sharing, covers};
+use super::shared::{Offsets, SharedTouches, Sharing, covers, is_below};
 use super::touches::{Fetched, Touches};
 use super::{AttributionMetrics, Rules};
 use crate::attribution::Clicks;
@@ -105,7 +106,6 @@ impl<'p> Decider<'p> {
         let now = self.rules.clock.now();
         let waiting = self.store.view().waiting(MAX_WAITING)?;
         self.show(&waiting, now);
-        self.set_barriers(&waiting);
         let positions = match self.touches.positions() {
             Ok(positions) => Some(positions),
             Err(error) => {
@@ -113,6 +113,7 @@ impl<'p> Decider<'p> {
                 None
             }
         };
+        self.set_barriers(&waiting, positions.as_ref());
         let is_covered = |one: &Waiting| {
             positions.as_ref().zip(self.barriers.get(&one.id)).is_some_and(|(at, barrier)| covers(at, &barrier.ends))
         };
@@ -135,10 +136,12 @@ impl<'p> Decider<'p> {
     }
 
     /// Asks where the clicks end for those that were not there at the last look: they are committed, so what comes behind
-    /// these ends finds them.
-    fn set_barriers(&mut self, waiting: &[Waiting]) {
+    /// these ends finds them. An index that was beyond such an end before is one of another topic, that was made anew
+    /// since: it would seem to cover everything, so nobody is told an end until it is forgotten.
+    fn set_barriers(&mut self, waiting: &[Waiting], positions: Option<&Offsets>) {
         let by_id: HashMap<RowId, TimeMs> = waiting.iter().map(|one| (one.id, one.since)).collect();
         self.barriers.retain(|id, barrier| by_id.get(id) == Some(&barrier.since));
+        let Some(positions) = positions else { return };
         let new = |one: &&Waiting| one.stand != Stand::ForKey && !self.barriers.contains_key(&one.id);
         let new: Vec<Waiting> = waiting.iter().filter(new).copied().collect();
         let is_to_compare = !self.barriers.is_empty() && self.compared.elapsed() >= COMPARE_EVERY;
@@ -149,6 +152,9 @@ impl<'p> Decider<'p> {
             Ok(ends) => Rc::new(ends),
             Err(error) => return self.unavailable(&error),
         };
+        if !is_below(positions, &ends) {
+            return;
+        }
         if is_to_compare {
             self.compared = Instant::now();
             self.barriers.values_mut().for_each(|barrier| barrier.lower(&ends));
@@ -384,6 +390,14 @@ fn about_the_record<T>(result: Result<T, NotApplied>) -> Result<Option<T>, Faile
     }
 }
 
+/// It waits on. What was left out of its facts may not be below the end that it was told: it is told another.
+fn provisional(case: &Case, now: TimeMs) -> Waiting {
+    let Waiting { id, since, .. } = case.waiting;
+    let is_left_out = leaves_out(&case.clicks, &case.row.clicks);
+    let since = if is_left_out { now.max(TimeMs(since.0 + 1)) } else { since };
+    Waiting { id, since, stand: Stand::Provisional }
+}
+
 /// Decides one; it waits on only where it was decided by what is known. One that cannot be decided waits no more: it is
 /// kept as a dead letter, told and counted.
 fn conclude(
@@ -393,12 +407,12 @@ fn conclude(
     by: By,
     metrics: &WaitingMetrics,
 ) -> Result<(), StoreError> {
-    let Case { waiting, row, clicks } = case;
+    let Case { row, clicks, .. } = case;
     let work = |batch: &Batch<'_>| {
         judge.decide_waiting(batch, row, clicks.clone())?;
         match by {
             By::WholeIndex => batch.end_waiting(row.id)?,
-            By::Known => batch.put_waiting(&Waiting { stand: Stand::Provisional, ..*waiting })?,
+            By::Known => batch.put_waiting(&provisional(case, judge.now))?,
         }
         Ok::<(), NotApplied>(())
     };

@@ -80,3 +80,9 @@ pub trait SharedTouches {
 pub fn covers(positions: &Offsets, ends: &Offsets) -> bool {
     ends.iter().all(|(partition, end)| *end <= 0 || positions.get(partition).is_some_and(|next| next >= end))
 }
+
+/// Whether an index at `positions` may be one of the partitions that end there. Partitions without an end are left out:
+/// nothing waits for them.
+pub fn is_below(positions: &Offsets, ends: &Offsets) -> bool {
+    positions.iter().all(|(partition, next)| ends.get(partition).is_none_or(|end| next <= end))
+}
