@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::base::{Base, KeysFrom};
 use super::cluster::required;
+use super::shipping::random;
 use super::signals::Signals;
 use super::threads::{Lost, Threads};
 use super::{Exit, Failure, configured, doors, links, logging, observed, place, running};
@@ -106,6 +107,7 @@ fn start_threads(built: &Built, metrics: &Arc<Metrics>) -> Result<Threads, Failu
         sharing,
         metrics: metrics.attribution.clone(),
         waiting_metrics: metrics.waiting.clone(),
+        random: random()?,
     };
     threads.spawn("decider", move |stop| decide(parts, || stop.load(Relaxed)))?;
 

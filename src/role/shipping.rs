@@ -61,7 +61,8 @@ impl Shipping {
         let until = Instant::now() + at_most;
         let is_left = || self.left().is_none_or(|left| left.spools > 0);
         let is_outage = || self.metrics.outage.iter().any(|outage| outage.value() > 0);
-        let is_shipping = || !self.threads.is_empty() && self.lost().trouble().is_none() && self.metrics.shipping.value() > 0;
+        let is_shipping =
+            || !self.threads.is_empty() && self.lost().trouble().is_none() && self.metrics.shipping.value() > 0;
         while is_shipping() && is_left() && !is_outage() && Instant::now() < until {
             std::thread::sleep(LOOK);
         }

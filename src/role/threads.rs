@@ -89,7 +89,13 @@ mod tests {
     #[test]
     fn a_thread_that_ends_by_itself_is_found() {
         let mut threads = Threads::default();
-        threads.spawn("good", |stop| while !stop.load(Relaxed) { std::thread::yield_now() }).unwrap();
+        threads
+            .spawn("good", |stop| {
+                while !stop.load(Relaxed) {
+                    std::thread::yield_now()
+                }
+            })
+            .unwrap();
         let lost = threads.lost();
         threads.stop();
         assert_eq!(lost.or(Exit::Ok).unwrap(), Exit::Ok);

@@ -5,6 +5,7 @@
 //! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
+mod cases;
 mod clicks;
 mod decider;
 mod gather;
@@ -360,12 +361,7 @@ fn lock_conversions(batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<(), StoreEr
     if ids.is_empty() {
         return Ok(());
     }
-    batch.lock_conversions(&ids)?;
-    let mut rows = Vec::new();
-    for id in ids {
-        rows.extend(batch.view().conversion(id)?.map(|row| row.id));
-    }
-    batch.lock_rows(&rows)
+    batch.lock_conversions(&ids)
 }
 
 /// Applies one step; what cannot be applied is kept as a dead letter and the next one follows.

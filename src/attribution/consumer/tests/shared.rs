@@ -158,7 +158,7 @@ fn run(run: &mut Run, steps: &[Happens]) {
         for step in steps.by_ref() {
             match step {
                 Happens::Restart => break,
-                Happens::Decide => drop(decider.round().unwrap()),
+                Happens::Decide => drop(decider.round(&|| false).unwrap()),
                 other => run.step(other),
             }
         }

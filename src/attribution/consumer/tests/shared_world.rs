@@ -235,7 +235,7 @@ impl SharedWorld {
     /// A process that decides is started and looks once.
     pub fn decide(&mut self) -> usize {
         let SharedWorld { world, held, rules, metrics, .. } = self;
-        SharedWorld::decider(rules, world, held, metrics).round().unwrap()
+        SharedWorld::decider(rules, world, held, metrics).round(&|| false).unwrap()
     }
 
     pub fn waiting(&self) -> Vec<Waiting> {
