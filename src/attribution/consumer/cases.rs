@@ -117,7 +117,7 @@ pub fn gather(
     for case in cases.iter_mut() {
         let gathered = about_the_record(judge.gather_again(batch, &case.row, by == By::WholeIndex))?;
         case.clicks = gathered.unwrap_or_else(|| case.row.clicks.clone());
-        ids.extend(case.clicks.touches.iter().map(|touch| touch.0));
+        ids.extend(about_the_record(judge.earning(batch.view(), &case.row, &case.clicks))?.unwrap_or_default());
     }
     let labels = match touches.labels(&ids) {
         Ok(labels) => labels,

@@ -22,8 +22,7 @@ pub enum Layout {
 pub struct Sharing {
     pub grace_ms: i64,
     pub unknown_key_wait_ms: i64,
-    /// Its hash. Only a catalog that is new here is made the active one: two processes with different files do not take
-    /// turns.
+    /// Its hash. Only a catalog that is new is made the active one: two processes with different files do not take turns.
     offered: Mutex<Option<String>>,
 }
 
@@ -38,6 +37,11 @@ impl Sharing {
 
     pub fn has_offered(&self, hash: &str) -> bool {
         self.offered().as_deref() == Some(hash)
+    }
+
+    /// Whether this process has offered none yet.
+    pub fn is_first(&self) -> bool {
+        self.offered().is_none()
     }
 
     pub fn offer(&self, hash: &str) {

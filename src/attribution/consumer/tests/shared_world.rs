@@ -38,6 +38,7 @@ pub struct Index {
     told_ends: Offsets,
     pub is_down: bool,
     pub asked: usize,
+    pub labels_asked: usize,
 }
 
 /// What Redis kept at some time.
@@ -163,6 +164,7 @@ impl SharedTouches for Held {
 
     fn labels(&mut self, clicks: &[ClickId]) -> Result<Vec<Option<Labels>>, Unavailable> {
         self.index().up()?;
+        self.index().labels_asked += clicks.len();
         let labels = Labels { link: Some("phone".into()), source: Some("newsletter".into()), sub1: Some("a".into()) };
         Ok(clicks.iter().map(|_| Some(labels.clone())).collect())
     }
