@@ -7,13 +7,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::base::{Base, KeysFrom};
 use super::cluster::required;
+use super::shipping::random;
 use super::signals::Signals;
+use super::threads::{Lost, Threads};
 use super::{Exit, Failure, configured, doors, links, logging, observed, place, running};
 use crate::admin::Admin;
 use crate::attribution::consumer::shared::{Layout, Sharing};
@@ -72,85 +73,65 @@ fn build(file: Option<&Path>, allow_changed_terms: bool) -> Result<Built, Failur
 async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let admin_address = built.admin.local_addr().map_err(Failure::internal)?;
     let metrics = Arc::new(Metrics::default());
-    let threads = Threads::start(&built, &metrics)?;
+    let threads = start_threads(&built, &metrics)?;
+    let lost = threads.lost();
     let Built { base, admin: listener, .. } = built;
-    let admin = Arc::new(observed_by(&base, metrics));
+    let admin = Arc::new(observed_by(&base, metrics, lost.clone()));
     running::serve_admin(listener, admin.clone())?;
     let reload = running::watch_catalog(&base)?;
     tracing::info!(admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload).await;
+    running::until_asked_to_stop(&base, &mut signals, reload, &lost).await;
     running::drain(&base, &mut signals, &admin, move || threads.stop()).await;
     tracing::info!("stopped");
-    Ok(Exit::Ok)
+    lost.or(Exit::Ok)
 }
 
 /// All of them end after what is at hand; the next process finds the rest where the store says.
-struct Threads {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
+fn start_threads(built: &Built, metrics: &Arc<Metrics>) -> Result<Threads, Failure> {
+    let mut threads = Threads::default();
+    let Built { base, place, cluster, .. } = built;
+    let config = &base.config.attribution;
+    let (grace_ms, key_wait_ms) = (config.grace_ms.0 as i64, config.unknown_key_wait_ms.0 as i64);
+    let sharing = Arc::new(Sharing::new(grace_ms, key_wait_ms));
 
-impl Threads {
-    fn start(built: &Built, metrics: &Arc<Metrics>) -> Result<Threads, Failure> {
-        let mut threads = Threads { stop: Arc::default(), threads: Vec::new() };
-        let Built { base, place, cluster, .. } = built;
-        let config = &base.config.attribution;
-        let (grace_ms, key_wait_ms) = (config.grace_ms.0 as i64, config.unknown_key_wait_ms.0 as i64);
-        let sharing = Arc::new(Sharing::new(grace_ms, key_wait_ms));
+    let source = TopicSource::new(cluster.clone(), metrics.topics.clone());
+    let rules = base.rules(Layout::Shared(sharing.clone()));
+    let parts = Parts { source, place: place.clone(), rules, metrics: metrics.attribution.clone() };
+    threads.spawn("attribution", move |stop| consumer::run(parts, || stop.load(Relaxed)))?;
 
-        let source = TopicSource::new(cluster.clone(), metrics.topics.clone());
-        let rules = base.rules(Layout::Shared(sharing.clone()));
-        let parts = Parts { source, place: place.clone(), rules, metrics: metrics.attribution.clone() };
-        threads.spawn("attribution", move |stop| consumer::run(parts, || stop.load(Relaxed)))?;
+    let parts = DeciderParts {
+        touches: Box::new(RedisAndKafka::new(touches(built, metrics, "decider"), cluster.clone())),
+        place: place.clone(),
+        rules: base.rules(Layout::Shared(sharing.clone())),
+        sharing,
+        metrics: metrics.attribution.clone(),
+        waiting_metrics: metrics.waiting.clone(),
+        random: random()?,
+    };
+    threads.spawn("decider", move |stop| decide(parts, || stop.load(Relaxed)))?;
 
-        let parts = DeciderParts {
-            touches: Box::new(RedisAndKafka::new(touches(built, metrics, "decider"), cluster.clone())),
-            place: place.clone(),
-            rules: base.rules(Layout::Shared(sharing.clone())),
-            sharing,
-            metrics: metrics.attribution.clone(),
-            waiting_metrics: metrics.waiting.clone(),
-        };
-        threads.spawn("decider", move |stop| decide(parts, || stop.load(Relaxed)))?;
+    let (catalog, days) = (base.catalog.handle(), config.max_report_delay_days.0 as u32);
+    let parts = IndexerParts {
+        cluster: cluster.clone(),
+        index: touches(built, metrics, "indexer"),
+        keys: base.keys.clone(),
+        clock: base.clock.clone(),
+        kept_ms: Box::new(move || kept_ms(&catalog.load(), days)),
+        unknown_key_wait: Duration::from_millis(config.unknown_key_wait_ms.0),
+        metrics: metrics.indexer.clone(),
+    };
+    threads.spawn("touches", move |stop| index(parts, || stop.load(Relaxed)))?;
 
-        let (catalog, days) = (base.catalog.handle(), config.max_report_delay_days.0 as u32);
-        let parts = IndexerParts {
-            cluster: cluster.clone(),
-            index: touches(built, metrics, "indexer"),
-            keys: base.keys.clone(),
-            clock: base.clock.clone(),
-            kept_ms: Box::new(move || kept_ms(&catalog.load(), days)),
-            unknown_key_wait: Duration::from_millis(config.unknown_key_wait_ms.0),
-            metrics: metrics.indexer.clone(),
-        };
-        threads.spawn("touches", move |stop| index(parts, || stop.load(Relaxed)))?;
-
-        let parts = OutboxParts {
-            cluster: cluster.clone(),
-            place: place.clone(),
-            render: Box::new(message),
-            producer_metrics: metrics.producer.clone(),
-            metrics: metrics.outbox.clone(),
-        };
-        threads.spawn("outbox", move |stop| tell(&parts, || stop.load(Relaxed)))?;
-        Ok(threads)
-    }
-
-    fn spawn(&mut self, name: &str, work: impl FnOnce(Arc<AtomicBool>) + Send + 'static) -> Result<(), Failure> {
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(stop));
-        self.threads.push(thread.map_err(Failure::internal)?);
-        Ok(())
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Relaxed);
-        for thread in self.threads {
-            // A panic there was told; what was not done will be at the next start.
-            let _ = thread.join();
-        }
-    }
+    let parts = OutboxParts {
+        cluster: cluster.clone(),
+        place: place.clone(),
+        render: Box::new(message),
+        producer_metrics: metrics.producer.clone(),
+        metrics: metrics.outbox.clone(),
+    };
+    threads.spawn("outbox", move |stop| tell(&parts, || stop.load(Relaxed)))?;
+    Ok(threads)
 }
 
 fn touches(built: &Built, metrics: &Metrics, name: &'static str) -> SharedTouches {
@@ -173,14 +154,16 @@ fn message(view: View<'_>, told: &Told) -> Result<Option<Message>, StoreError> {
     Ok(Some(Message { key, revision, facts }))
 }
 
-fn observed_by(base: &Base, metrics: Arc<Metrics>) -> Admin {
+fn observed_by(base: &Base, metrics: Arc<Metrics>, lost: Lost) -> Admin {
     let mut admin = observed::base(base);
+    admin.not_ready.push(Box::new(move || lost.trouble()));
     admin.metrics.push(Box::new(move |page| {
         metrics.attribution.write(page);
         metrics.waiting.write(page);
         metrics.topics.write(page);
         metrics.indexer.write(page);
         metrics.outbox.write(page);
+        metrics.producer.write(page);
         LinkMetrics::write(&[("touches", &*metrics.link)], page);
         for (name, help, counter) in [
             ("afflux_touch_left_out_total", "Touches beyond `touch.visitor_day_touches`.", &metrics.touches.left_out),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::base::{Base, KeysFrom};
 use super::signals::Signals;
+use super::threads::Lost;
 use super::{Exit, Failure, configured, descriptors, doors, logging, observed, place, running};
 use crate::event::ConversionIds;
 use crate::http::{Bodies, Door};
@@ -67,7 +68,7 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let reload = running::watch_catalog(&base)?;
     tracing::info!(api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload).await;
+    running::until_asked_to_stop(&base, &mut signals, reload, &Lost::default()).await;
     let close = move || {
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);

@@ -75,17 +75,20 @@ async fn run(
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
     let api = running::serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
     let shipping = Shipping::start(&house.config, cluster, house.spools.clone(), house.clock.clone(), duplicates)?;
+    let lost = shipping.lost();
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
     let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
     let shipped = shipping.metrics.clone();
     admin.metrics.push(Box::new(move |page| shipped.write(page)));
     admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
+    let found = lost.clone();
+    admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
     let reload = running::watch_catalog(&house)?;
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&house, &mut signals, reload).await;
+    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {
@@ -98,7 +101,8 @@ async fn run(
         shipping.finish(at_most);
         unsealed
     };
-    running::stopped(&running::drain(&house, &mut signals, &admin, close).await)
+    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, close).await)?;
+    lost.or(exit)
 }
 
 /// Ships what lies in the spool directory, without listening; ends when all of it is shipped and sealed.
@@ -128,7 +132,8 @@ async fn drain(
     tracing::info!("shipping what lies in the spool directory");
     let mut tick = tokio::time::interval(LOOK);
     let is_shipped = || shipping.left().is_some_and(|left| left.spools == 0);
-    while !is_shipped() {
+    let lost = shipping.lost();
+    while !is_shipped() && lost.trouble().is_none() {
         tokio::select! {
             asked = signals.next() => if asked == Asked::Stop { break },
             _ = tick.tick() => clock.discipline(),
@@ -145,6 +150,7 @@ async fn drain(
         stopped = stopped => stopped.map_err(Failure::internal)?,
         () = signals.stop() => std::process::exit(i32::from(Exit::Internal.code())),
     };
+    lost.or(Exit::Ok)?;
     known?;
     if is_done {
         return running::stopped(&unsealed);

@@ -27,6 +27,7 @@ mod shipping;
 mod signals;
 mod spool;
 mod spool_source;
+mod threads;
 mod topics;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::base::Base;
 use super::signals::{Asked, Signals};
+use super::threads::Lost;
 use super::{Exit, Failure};
 use crate::admin::Admin;
 use crate::http::{Door, OnRuntime, router_service};
@@ -106,8 +107,8 @@ pub fn serve_api(
     std::thread::Builder::new().name("api".into()).spawn(work).map_err(Failure::internal)
 }
 
-/// Serves signals and the clock.
-pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: SyncSender<()>) {
+/// Serves signals and the clock, until a signal says so or a thread is lost.
+pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: SyncSender<()>, lost: &Lost) {
     let mut clock_tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -119,7 +120,12 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
                     let _ = reload.try_send(());
                 }
             },
-            _ = clock_tick.tick() => base.clock.discipline(),
+            _ = clock_tick.tick() => {
+                base.clock.discipline();
+                if lost.trouble().is_some() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -7,8 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::watch;
 
@@ -18,6 +17,7 @@ use super::house::House;
 use super::observed::{self, Answering};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
+use super::threads::Threads;
 use super::{Exit, Failure, configured, descriptors, edge_worker, logging, place, running};
 use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
@@ -63,7 +63,8 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let reports = Arc::new(Reports::new(access, ids, place::file(&house.config), MAX_READERS, zone));
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
-    let consumer = Consumer::start(&house, attribution.clone())?;
+    let consumer = start_consumer(&house, attribution.clone())?;
+    let lost = consumer.lost();
     let limits = house.limits(descriptors);
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
     let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
@@ -73,12 +74,14 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
+    let found = lost.clone();
+    admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
     let reload = running::watch_catalog(&house)?;
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&house, &mut signals, reload).await;
+    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
     let spools = house.spools.clone();
     let close = move || {
         // Nobody is left to hear it when all doors have ended by themselves.
@@ -89,29 +92,15 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
         consumer.stop();
         spools.close()
     };
-    running::stopped(&running::drain(&house, &mut signals, &admin, close).await)
+    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, close).await)?;
+    lost.or(exit)
 }
 
 /// The attribution thread.
-struct Consumer {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Consumer {
-    fn start(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Consumer, Failure> {
-        let source = SpoolSource::new(house.spools.clone());
-        let parts = Parts { source, place: place::file(&house.config), rules: house.rules(Layout::Alone), metrics };
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let work = move || consumer::run(parts, || stopped.load(Relaxed));
-        let thread = std::thread::Builder::new().name("attribution".into()).spawn(work).map_err(Failure::internal)?;
-        Ok(Consumer { stop, thread })
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Relaxed);
-        // A panic there was told; what was not applied will be at the next start.
-        let _ = self.thread.join();
-    }
+fn start_consumer(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Threads, Failure> {
+    let source = SpoolSource::new(house.spools.clone());
+    let parts = Parts { source, place: place::file(&house.config), rules: house.rules(Layout::Alone), metrics };
+    let mut threads = Threads::default();
+    threads.spawn("attribution", move |stop| consumer::run(parts, || stop.load(Relaxed)))?;
+    Ok(threads)
 }

@@ -1,11 +1,11 @@
 //! The shipper's thread in a role.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::threads::{Lost, Threads};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::kafka::Cluster;
@@ -17,9 +17,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Shipping {
     pub metrics: Arc<ShipperMetrics>,
-    stop: Arc<AtomicBool>,
-    /// `None`: `shipper.enabled` is false, all stays in the spools.
-    thread: Option<JoinHandle<()>>,
+    /// None while `shipper.enabled` is false: all stays in the spools.
+    threads: Threads,
 }
 
 impl Shipping {
@@ -30,10 +29,10 @@ impl Shipping {
         clock: Arc<dyn Clock>,
         duplicates: Duplicates,
     ) -> Result<Shipping, Failure> {
-        let (metrics, stop) = (Arc::<ShipperMetrics>::default(), Arc::new(AtomicBool::new(false)));
+        let (metrics, mut threads) = (Arc::<ShipperMetrics>::default(), Threads::default());
         if !config.shipper.enabled {
             tracing::warn!("shipper.enabled is false: all stays in the spools");
-            return Ok(Shipping { metrics, stop, thread: None });
+            return Ok(Shipping { metrics, threads });
         }
         let settings = Settings {
             edge: super::house::name(config),
@@ -43,10 +42,12 @@ impl Shipping {
             random: random()?,
         };
         let parts = Parts { spools, cluster, clock, settings, duplicates, metrics: metrics.clone() };
-        let stopped = stop.clone();
-        let work = move || shipper::run(parts, || stopped.load(Relaxed));
-        let thread = std::thread::Builder::new().name("shipper".into()).spawn(work).map_err(Failure::internal)?;
-        Ok(Shipping { metrics, stop, thread: Some(thread) })
+        threads.spawn("shipper", move |stop| shipper::run(parts, || stop.load(Relaxed)))?;
+        Ok(Shipping { metrics, threads })
+    }
+
+    pub fn lost(&self) -> Lost {
+        self.threads.lost()
     }
 
     /// What is not shipped; `None` while that is not known.
@@ -60,7 +61,8 @@ impl Shipping {
         let until = Instant::now() + at_most;
         let is_left = || self.left().is_none_or(|left| left.spools > 0);
         let is_outage = || self.metrics.outage.iter().any(|outage| outage.value() > 0);
-        let is_shipping = || self.thread.is_some() && self.metrics.shipping.value() > 0;
+        let is_shipping =
+            || !self.threads.is_empty() && self.lost().trouble().is_none() && self.metrics.shipping.value() > 0;
         while is_shipping() && is_left() && !is_outage() && Instant::now() < until {
             std::thread::sleep(LOOK);
         }
@@ -68,15 +70,12 @@ impl Shipping {
     }
 
     pub fn stop(self) {
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread {
-            // A panic there was told; what was not saved is sent again by the next start.
-            let _ = thread.join();
-        }
+        // What was not saved is sent again by the next start.
+        self.threads.stop();
     }
 }
 
-fn random() -> Result<u64, Failure> {
+pub(super) fn random() -> Result<u64, Failure> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure::internal("no randomness from the system"))?;
     Ok(u64::from_le_bytes(bytes))

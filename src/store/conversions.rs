@@ -96,6 +96,13 @@ impl StatusFact {
     }
 }
 
+macro_rules! columns {
+    () => {
+        "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, status_seq, catalog, \
+         settings, revision, booked_ms, extent"
+    };
+}
+
 impl Batch<'_> {
     pub fn add_conversion(&self, new: &NewConversion<'_>) -> Result<RowId, StoreError> {
         let report = new.report;
@@ -157,6 +164,33 @@ impl Batch<'_> {
         let own_click = write_json("own click", &own_click)?;
         self.execute("UPDATE conversions SET own_click = ?2 WHERE id = ?1", params![id.0, own_click])?;
         Ok(())
+    }
+
+    /// Those that nobody else is at, in the order of their numbers. They are this transaction's. One that does not read
+    /// back says so by itself.
+    pub fn lock_free_conversions(
+        &self,
+        ids: &[RowId],
+    ) -> Result<Vec<(RowId, Result<ConversionRow, StoreError>)>, StoreError> {
+        let mut ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let read = |row: &Row<'_>| Ok((RowId(row.get(0)?), conversion_row(row)));
+        match self.connection {
+            Connection::Postgres(_) => {
+                let sql = concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM conversions WHERE id = ANY(?1::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+                );
+                self.connection.rows(sql, params![ids[..]], read)
+            }
+            Connection::Sqlite(_) => {
+                let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE id = ?1");
+                let found = ids.into_iter().map(|id| self.connection.first(sql, params![id], read).transpose());
+                found.flatten().collect()
+            }
+        }
     }
 
     pub fn record_clicks(&self, id: RowId, clicks: &Clicks) -> Result<(), StoreError> {
@@ -241,13 +275,6 @@ impl Batch<'_> {
             Ok((VisitorKey(unbits(row.get(0)?)), open))
         })
     }
-}
-
-macro_rules! columns {
-    () => {
-        "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, status_seq, catalog, \
-         settings, revision, booked_ms, extent"
-    };
 }
 
 impl View<'_> {

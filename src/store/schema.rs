@@ -196,7 +196,7 @@ CREATE TABLE waiting (
     since_ms INTEGER NOT NULL,
     stand INTEGER NOT NULL      -- 0 not decided, 1 provisional, 2 for a key that is not listed
 );
-CREATE INDEX waiting_longest ON waiting (since_ms, conversion);
+CREATE INDEX waiting_longest ON waiting (stand, since_ms, conversion);
 -- Where in Kafka to go on reading: a hint.
 CREATE TABLE offsets (
     topic TEXT NOT NULL,

@@ -83,6 +83,12 @@ fn copy_table(from: &rusqlite::Connection, to: &Store, table: &str) {
     }
 }
 
+/// A file's tables as somebody else sees them, to break what the store holds.
+pub fn run_in_file(place: &Place, sql: &str) {
+    let Place::Sqlite(path) = place else { panic!("a file") };
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
 fn server() -> String {
     std::env::var("AFFLUX_TEST_POSTGRESQL")
         .expect("AFFLUX_TEST_POSTGRESQL is the URL of a PostgreSQL server for tests: run this by scripts/servers/with")
@@ -100,7 +106,7 @@ impl Home {
     /// The tables as somebody else sees them, to break what the store holds.
     pub fn run(&self, sql: &str) {
         match (&self.place, &self.kept) {
-            (Place::Sqlite(path), _) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
+            (Place::Sqlite(_), _) => run_in_file(&self.place, sql),
             (Place::Postgres(_), Kept::Schema(schema)) => admin(&format!("SET search_path = {schema}; {sql}")),
             (Place::Postgres(_), Kept::Directory { .. }) => unreachable!("a database has a schema"),
         }

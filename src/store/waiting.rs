@@ -58,7 +58,14 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
-    /// Those that wait longest, the oldest first.
+    /// Those that wait longest for the same, the oldest first.
+    pub fn waiting_at(&self, stand: Stand, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+        let sql = "SELECT conversion, since_ms, stand FROM waiting WHERE stand = ?1
+             ORDER BY since_ms, conversion LIMIT ?2";
+        self.connection.rows(sql, params![stand_code(stand), limit], waiting)
+    }
+
+    /// Those that wait longest for whatever it is, the oldest first: reads all of them.
     pub fn waiting(&self, limit: usize) -> Result<Vec<Waiting>, StoreError> {
         let sql = "SELECT conversion, since_ms, stand FROM waiting ORDER BY since_ms, conversion LIMIT ?1";
         self.connection.rows(sql, params![limit], waiting)

@@ -9,19 +9,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::judge::{Judge, NotApplied};
+use super::cases::{By, Concluded, Failed, cases, conclude, gather, look_up, told_unreadable};
+use super::judge::Judge;
 use super::later_metrics::WaitingMetrics;
 use super::memory::{Memory, Terms};
-use super::shared::{Offsets, SharedTouches, Sharing, covers};
+use super::shared::{Offsets, SharedTouches, Sharing, covers, is_below};
 use super::touches::{Fetched, Touches};
 use super::{AttributionMetrics, Rules};
-use crate::attribution::Clicks;
-use crate::click::{ClickId, Verdict, VisitorKey};
-use crate::store::{Batch, ConversionRow, DeadLetter, Place, RowId, Stand, Store, StoreError, Waiting};
+use crate::click::{ClickId, Verdict};
+use crate::store::{Place, RowId, Stand, Store, StoreError, Waiting};
 use crate::time::TimeMs;
 
-/// Rows that are looked at in one round, the oldest first; more wait for these.
+/// Rows that are looked at in one round, the oldest first; more wait for these. Of each stand apart: many of one do not
+/// crowd out those of another.
 const MAX_WAITING: usize = 100_000;
+const STANDS: [Stand; 3] = [Stand::New, Stand::Provisional, Stand::ForKey];
+
+/// A round decides for at most so long; what is left finds the world as it is then.
+const MAX_ROUND: Duration = Duration::from_secs(1);
+
+/// One that could not be decided, but keeps waiting, is tried again after this time, or by another process.
+const PUT_OFF: Duration = Duration::from_secs(600);
 
 /// Conversions of one transaction: all of them are locked, and their touches are one look-up.
 const MAX_DECIDED: usize = 64;
@@ -50,27 +58,14 @@ pub struct Decider<'p> {
     barriers: HashMap<RowId, Barrier>,
     compared: Instant,
     keys_looked: Option<Instant>,
+    /// Until when they are left alone; no more than wait.
+    put_off: HashMap<RowId, Instant>,
+    place: u64,
 }
 
-struct Barrier {
+pub struct Barrier {
     since: TimeMs,
-    ends: Rc<Offsets>,
-}
-
-/// By what a conversion is decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    /// All touches up to its barrier.
-    WholeIndex,
-    /// What is known.
-    Known,
-}
-
-/// A conversion at hand, with what there is of its clicks.
-struct Case {
-    waiting: Waiting,
-    row: ConversionRow,
-    clicks: Clicks,
+    pub ends: Rc<Offsets>,
 }
 
 impl<'p> Decider<'p> {
@@ -97,15 +92,21 @@ impl<'p> Decider<'p> {
             barriers: HashMap::new(),
             compared: Instant::now(),
             keys_looked: None,
+            put_off: HashMap::new(),
+            place: 0,
         })
     }
 
+    /// Those who decide at the same time begin at different places of the list: each has a random number.
+    pub fn beginning_at(self, place: u64) -> Decider<'p> {
+        Decider { place, ..self }
+    }
+
     /// Decides what can be decided now. Returns how many conversions that was. After an error drop it and make a new one.
-    pub fn round(&mut self) -> Result<usize, StoreError> {
+    /// `stop` ends it early.
+    pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
         let now = self.rules.clock.now();
-        let waiting = self.store.view().waiting(MAX_WAITING)?;
-        self.show(&waiting, now);
-        self.set_barriers(&waiting);
+        let waiting = self.waiting(now)?;
         let positions = match self.touches.positions() {
             Ok(positions) => Some(positions),
             Err(error) => {
@@ -113,6 +114,7 @@ impl<'p> Decider<'p> {
                 None
             }
         };
+        self.set_barriers(&waiting, positions.as_ref());
         let is_covered = |one: &Waiting| {
             positions.as_ref().zip(self.barriers.get(&one.id)).is_some_and(|(at, barrier)| covers(at, &barrier.ends))
         };
@@ -126,19 +128,45 @@ impl<'p> Decider<'p> {
             }
         }
         let mut decided = self.settle_keys(&for_key, now)?;
-        for (some, by) in [(whole, By::WholeIndex), (known, By::Known)] {
+        for (mut some, by) in [(whole, By::WholeIndex), (known, By::Known)] {
+            let began = Instant::now();
+            let chunks = some.len().div_ceil(MAX_DECIDED).max(1);
+            some.rotate_left((self.place % chunks as u64) as usize * MAX_DECIDED);
             for chunk in some.chunks(MAX_DECIDED) {
                 decided += self.decide(chunk, by)?;
+                if stop() || began.elapsed() > MAX_ROUND {
+                    break;
+                }
             }
         }
         Ok(decided)
     }
 
+    /// What waits and is not left alone for a while.
+    fn waiting(&mut self, now: TimeMs) -> Result<Vec<Waiting>, StoreError> {
+        let mut waiting = Vec::new();
+        for stand in STANDS {
+            waiting.extend(self.store.view().waiting_at(stand, MAX_WAITING)?);
+        }
+        self.show(&waiting, now);
+        let instant = Instant::now();
+        self.put_off.retain(|_, until| *until > instant);
+        waiting.retain(|one| !self.put_off.contains_key(&one.id));
+        Ok(waiting)
+    }
+
+    fn put_off(&mut self, id: RowId) {
+        self.waiting_metrics.undecidable.add(1);
+        self.put_off.insert(id, Instant::now() + PUT_OFF);
+    }
+
     /// Asks where the clicks end for those that were not there at the last look: they are committed, so what comes behind
-    /// these ends finds them.
-    fn set_barriers(&mut self, waiting: &[Waiting]) {
+    /// these ends finds them. An index that was beyond such an end before is one of another topic, that was made anew
+    /// since: it would seem to cover everything, so nobody is told an end until it is forgotten.
+    fn set_barriers(&mut self, waiting: &[Waiting], positions: Option<&Offsets>) {
         let by_id: HashMap<RowId, TimeMs> = waiting.iter().map(|one| (one.id, one.since)).collect();
         self.barriers.retain(|id, barrier| by_id.get(id) == Some(&barrier.since));
+        let Some(positions) = positions else { return };
         let new = |one: &&Waiting| one.stand != Stand::ForKey && !self.barriers.contains_key(&one.id);
         let new: Vec<Waiting> = waiting.iter().filter(new).copied().collect();
         let is_to_compare = !self.barriers.is_empty() && self.compared.elapsed() >= COMPARE_EVERY;
@@ -149,6 +177,9 @@ impl<'p> Decider<'p> {
             Ok(ends) => Rc::new(ends),
             Err(error) => return self.unavailable(&error),
         };
+        if !is_below(positions, &ends) {
+            return;
+        }
         if is_to_compare {
             self.compared = Instant::now();
             self.barriers.values_mut().for_each(|barrier| barrier.lower(&ends));
@@ -171,7 +202,7 @@ impl<'p> Decider<'p> {
             undecided: BTreeMap::new(),
         };
         judge.memory.touches = Touches::Shared(Fetched::default());
-        let mut cases = cases(&batch, some)?;
+        let (mut cases, mut put_off) = cases(&batch, some)?;
         let looked = look_up(&mut judge, &batch, &mut cases, self.touches, by, &self.barriers);
         let looked = looked.and_then(|()| gather(&mut judge, &batch, &mut cases, self.touches, by));
         match looked {
@@ -184,9 +215,13 @@ impl<'p> Decider<'p> {
             }
         }
         for case in &cases {
-            conclude(&mut judge, &batch, case, by, self.waiting_metrics)?;
+            let concluded = conclude(&mut judge, &batch, case, by, self.waiting_metrics)?;
+            if concluded == Concluded::PutOff {
+                put_off.push(case.row.id);
+            }
         }
         batch.commit()?;
+        put_off.into_iter().for_each(|id| self.put_off(id));
         self.metrics.batches.add_shared(1);
         self.metrics.batch_seconds.record_shared(began.elapsed());
         Ok(cases.len())
@@ -200,7 +235,15 @@ impl<'p> Decider<'p> {
         self.keys_looked = Some(Instant::now());
         let mut settled = Vec::new();
         for one in &for_key[..for_key.len().min(MAX_FOR_KEY)] {
-            let row = self.store.view().conversion_row(one.id)?;
+            let row = match self.store.view().conversion_row(one.id) {
+                Ok(row) => row,
+                Err(error) if error.is_about_the_record() => {
+                    told_unreadable(one.id, &error);
+                    self.put_off(one.id);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let text = row.as_ref().and_then(|row| row.report.click_id.as_deref()).unwrap_or_default();
             let is_listed = ClickId::verify(text, &self.rules.keys) != Verdict::UnknownKey;
             if is_listed || now - one.since >= self.sharing.unknown_key_wait_ms {
@@ -221,11 +264,13 @@ impl<'p> Decider<'p> {
             waiting: 0,
             undecided: BTreeMap::new(),
         };
-        for case in cases(&batch, &settled)? {
+        let (cases, put_off) = cases(&batch, &settled)?;
+        for case in &cases {
             judge.try_conversion(&batch, case.row.id, |judge, batch| judge.settle_own_click(batch, &case.row))?;
         }
         batch.commit()?;
-        Ok(settled.len())
+        put_off.into_iter().for_each(|id| self.put_off(id));
+        Ok(cases.len())
     }
 
     fn unavailable(&self, error: &super::shared::Unavailable) {
@@ -238,7 +283,8 @@ impl<'p> Decider<'p> {
         self.waiting_metrics.new.set(count(Stand::New));
         self.waiting_metrics.provisional.set(count(Stand::Provisional));
         self.waiting_metrics.for_key.set(count(Stand::ForKey));
-        self.waiting_metrics.oldest_ms.set(waiting.first().map_or(0, |oldest| (now - oldest.since).max(0)));
+        let oldest = waiting.iter().map(|one| one.since).min();
+        self.waiting_metrics.oldest_ms.set(oldest.map_or(0, |since| (now - since).max(0)));
     }
 }
 
@@ -250,6 +296,8 @@ pub struct DeciderParts {
     pub sharing: Arc<Sharing>,
     pub metrics: Arc<AttributionMetrics>,
     pub waiting_metrics: Arc<WaitingMetrics>,
+    /// Another in each process.
+    pub random: u64,
 }
 
 /// Decides until `stop` says so; begun anew after every failure of the store.
@@ -267,15 +315,16 @@ pub fn decide(mut parts: DeciderParts, stop: impl Fn() -> bool) {
 }
 
 fn decide_until_it_fails(parts: &mut DeciderParts, stop: &dyn Fn() -> bool) -> Result<(), String> {
-    let DeciderParts { touches, place, rules, sharing, metrics, waiting_metrics } = parts;
+    let DeciderParts { touches, place, rules, sharing, metrics, waiting_metrics, random } = parts;
     let store = Store::open(place).map_err(|error| error.to_string())?;
     let decider = Decider::new(store, rules, sharing, &mut **touches, metrics, waiting_metrics);
-    let mut decider = decider.map_err(|error| error.to_string())?;
+    let mut decider = decider.map_err(|error| error.to_string())?.beginning_at(*random);
     while !stop() {
         let began = Instant::now();
-        decider.round().map_err(|error| error.to_string())?;
-        // What takes long is done less often: a long list of those that wait is not read all the time.
-        std::thread::sleep(PACE.max(began.elapsed().min(PAUSE)));
+        let decided = decider.round(stop).map_err(|error| error.to_string())?;
+        // A long list of those that wait is not read all the time when there is nothing to do.
+        let pause = if decided > 0 { PACE } else { PACE.max(began.elapsed().min(PAUSE)) };
+        std::thread::sleep(pause);
     }
     Ok(())
 }
@@ -286,143 +335,6 @@ impl Barrier {
         let is_lower = self.ends.iter().any(|(partition, end)| ends.get(partition).is_none_or(|now| now < end));
         if is_lower {
             self.ends = ends.clone();
-        }
-    }
-}
-
-enum Failed {
-    Store(StoreError),
-    Unavailable(super::shared::Unavailable),
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Failed {
-        Failed::Store(error)
-    }
-}
-
-/// Those that still wait as they were seen, now this transaction's.
-fn cases(batch: &Batch<'_>, some: &[Waiting]) -> Result<Vec<Case>, StoreError> {
-    let ids: Vec<RowId> = some.iter().map(|one| one.id).collect();
-    // In the order in which everybody locks: conversions, then what waits.
-    batch.lock_rows(&ids)?;
-    let mut cases = Vec::new();
-    for waiting in batch.lock_waiting(&ids)? {
-        if !some.contains(&waiting) {
-            continue;
-        }
-        match batch.view().conversion_row(waiting.id)? {
-            Some(row) => cases.push(Case { waiting, row, clicks: Clicks::default() }),
-            None => batch.end_waiting(waiting.id)?,
-        }
-    }
-    Ok(cases)
-}
-
-/// Fetches the clicks of all visitors in one look-up. Cases that the index does not cover after all are left waiting.
-fn look_up(
-    judge: &mut Judge<'_>,
-    batch: &Batch<'_>,
-    cases: &mut Vec<Case>,
-    touches: &mut dyn SharedTouches,
-    by: By,
-    barriers: &HashMap<RowId, Barrier>,
-) -> Result<(), Failed> {
-    let mut since: BTreeMap<VisitorKey, TimeMs> = BTreeMap::new();
-    for case in cases.iter() {
-        for (visitor, at) in about_the_record(judge.look_ups(batch, &case.row))?.unwrap_or_default() {
-            let earliest = since.entry(visitor).or_insert(at);
-            *earliest = at.min(*earliest);
-        }
-    }
-    let visitors: Vec<(VisitorKey, TimeMs)> = since.into_iter().collect();
-    let looked = match touches.find(&visitors) {
-        Ok(looked) => looked,
-        Err(_) if by == By::Known => return Ok(()),
-        Err(error) => return Err(Failed::Unavailable(error)),
-    };
-    if by == By::WholeIndex {
-        let is_covered = |id: &RowId| barriers.get(id).is_some_and(|barrier| covers(&looked.positions, &barrier.ends));
-        cases.retain(|case| is_covered(&case.row.id));
-    }
-    let clicks = visitors.into_iter().map(|(visitor, _)| visitor).zip(looked.found).collect();
-    judge.memory.touches = Touches::Shared(Fetched { clicks, labels: HashMap::new() });
-    Ok(())
-}
-
-/// Gathers the clicks of each case, and fetches what reports show of them.
-fn gather(
-    judge: &mut Judge<'_>,
-    batch: &Batch<'_>,
-    cases: &mut [Case],
-    touches: &mut dyn SharedTouches,
-    by: By,
-) -> Result<(), Failed> {
-    let mut ids: Vec<ClickId> = Vec::new();
-    for case in cases.iter_mut() {
-        let gathered = about_the_record(judge.gather_again(batch, &case.row, by == By::WholeIndex))?;
-        case.clicks = gathered.unwrap_or_else(|| case.row.clicks.clone());
-        ids.extend(case.clicks.touches.iter().map(|touch| touch.0));
-    }
-    let labels = match touches.labels(&ids) {
-        Ok(labels) => labels,
-        Err(_) if by == By::Known => Vec::new(),
-        Err(error) => return Err(Failed::Unavailable(error)),
-    };
-    if let Touches::Shared(fetched) = &mut judge.memory.touches {
-        fetched.labels = ids.into_iter().zip(labels).filter_map(|(id, labels)| Some((id, labels?))).collect();
-    }
-    Ok(())
-}
-
-/// What one conversion cannot be is found again, and told, when it is decided.
-fn about_the_record<T>(result: Result<T, NotApplied>) -> Result<Option<T>, Failed> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(Failed::Store(error)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// Decides one; it waits on only where it was decided by what is known. One that cannot be decided waits no more: it is
-/// kept as a dead letter, told and counted.
-fn conclude(
-    judge: &mut Judge<'_>,
-    batch: &Batch<'_>,
-    case: &Case,
-    by: By,
-    metrics: &WaitingMetrics,
-) -> Result<(), StoreError> {
-    let Case { waiting, row, clicks } = case;
-    let work = |batch: &Batch<'_>| {
-        judge.decide_waiting(batch, row, clicks.clone())?;
-        match by {
-            By::WholeIndex => batch.end_waiting(row.id)?,
-            By::Known => batch.put_waiting(&Waiting { stand: Stand::Provisional, ..*waiting })?,
-        }
-        Ok::<(), NotApplied>(())
-    };
-    match batch.attempt(work) {
-        Ok(()) => {
-            match by {
-                By::WholeIndex => metrics.decided.add(1),
-                By::Known => metrics.decided_provisionally.add(1),
-            }
-            Ok(())
-        }
-        Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(error),
-        Err(error) => {
-            let conversion = &row.report.conversion_id;
-            tracing::error!(conversion, %error, "a conversion could not be decided and is kept as a dead letter");
-            metrics.undecidable.add(1);
-            batch.bury(&DeadLetter {
-                spool: row.spool,
-                seq: row.seq,
-                why: error.to_string(),
-                // As it was read from a record.
-                record: serde_json::to_vec(&row.report).unwrap_or_default(),
-            })?;
-            batch.end_waiting(row.id)
         }
     }
 }

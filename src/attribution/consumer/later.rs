@@ -3,7 +3,8 @@
 //! A report is stored undecided and waits as a row. Whoever decides it asks, after that is committed, where the clicks'
 //! topic ends, and looks its touches up once the index has got there. A click below that end is in the index; one beyond
 //! it was applied after the commit, and whoever applied it found the conversion here and had it looked at again. So no
-//! click is missed, in whatever order index, clicks and reports get on.
+//! click is missed, in whatever order index, clicks and reports get on. A fact that is left out, as it makes no difference
+//! to those known, has the end asked for anew: the index may know others.
 
 use std::collections::BTreeMap;
 
@@ -93,16 +94,19 @@ impl Judge<'_> {
         let span = Span::of(&row.report, &terms, row.settings);
         let new = |click: &&Touch| span.contains(click.clicked_at()) && !row.clicks.touches.contains(click);
         let new: Vec<Touch> = clicks.iter().filter(new).copied().collect();
-        let mut noted = row.clicks.clone();
-        noted.touches.extend(&new);
-        let noted = span.bounds(row.own_click).map_or_else(Clicks::default, |bounds| reduce(noted, &bounds));
+        let mut all = row.clicks.clone();
+        all.touches.extend(&new);
+        let noted = span.bounds(row.own_click).map_or_else(Clicks::default, |bounds| reduce(all.clone(), &bounds));
         let is_news = !new.is_empty() && noted != row.clicks;
         if is_news {
             self.metrics.late_clicks.add(new.len() as u64);
             batch.record_clicks(id, &noted)?;
         }
+        // A click that makes no difference to what is known may make one to what is in the index.
+        let is_left_out = !new.is_empty() && leaves_out(&noted, &all);
         // What cannot be verified here is in the index once its key is listed.
-        if unlisted.iter().any(|at| span.contains(*at)) || (is_news && batch.lock_waiting(&[id])?.is_empty()) {
+        let is_unlisted = unlisted.iter().any(|at| span.contains(*at));
+        if is_unlisted || is_left_out || (is_news && batch.lock_waiting(&[id])?.is_empty()) {
             self.look_again(batch, id)?;
         }
         Ok(())
@@ -164,6 +168,11 @@ impl Judge<'_> {
         self.watch(batch, &visitors, Span::of(&row.report, &terms, row.settings), row.id)?;
         Ok(batch.put_waiting(&Waiting { id: row.id, since: self.now, stand: Stand::New })?)
     }
+}
+
+/// Whether some of these clicks are not among what was made of them.
+pub fn leaves_out(reduced: &Clicks, all: &Clicks) -> bool {
+    all.touches.iter().any(|click| !reduced.touches.contains(click))
 }
 
 fn open_to(

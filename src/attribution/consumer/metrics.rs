@@ -27,6 +27,7 @@ pub struct AttributionMetrics {
     pub batches: Counter,
     pub consuming: Gauge,
     pub imbalance: Gauge,
+    pub follows: Gauge,
     outcomes: [Counter; OUTCOMES.len()],
 }
 
@@ -129,6 +130,7 @@ impl AttributionMetrics {
             ("afflux_rollup_folded_labels", "Labels counted as `other` since the start.", &self.folded_labels),
             ("afflux_touch_touches", "Touches in the index.", &self.touches),
             ("afflux_touch_tables", "Tables of the touch index.", &self.touch_tables),
+            ("afflux_attribution_follows", "1 while another catalog than that of the files decides.", &self.follows),
             ("afflux_ledger_imbalance", "Sum of all entries, all currencies: always 0.", &self.imbalance),
         ] {
             page.gauge(name, help, &[(&[], gauge.value())]);

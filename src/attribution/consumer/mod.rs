@@ -5,6 +5,7 @@
 //! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
+mod cases;
 mod clicks;
 mod decider;
 mod gather;
@@ -32,7 +33,7 @@ use arc_swap::ArcSwap;
 use clicks::ClickBatch;
 pub use decider::{Decider, DeciderParts, decide};
 use judge::{Judge, NotApplied, Place};
-use lanes::{Lanes, Moves, Step, What};
+use lanes::{Lanes, MAX_HELD, Moves, Step, What};
 pub use later_metrics::WaitingMetrics;
 pub use memory::kept_ms;
 use memory::{Memory, Terms};
@@ -66,6 +67,11 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Reports and refunds of one transaction where others decide too: each holds a lock, and a database has some thousands.
 const MAX_LOCKED: usize = 256;
+const MAX_HELD_LOCKED: usize = 4 * MAX_LOCKED;
+
+/// Where others consume too, each topic's part of a round ends after this time: who does not ask for more for minutes
+/// loses its partitions.
+const MAX_CONSUMING: Duration = Duration::from_secs(20);
 
 /// What decisions are made with.
 pub struct Rules {
@@ -85,6 +91,10 @@ pub struct Consumer<'p, S> {
     terms: Terms,
     tidied: TimeMs,
     followed: Instant,
+    /// Spools of this round that wait for a number.
+    gaps: usize,
+    /// Whether the round before found nothing either.
+    was_idle: bool,
 }
 
 impl<'p, S: Source> Consumer<'p, S> {
@@ -107,7 +117,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
         let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed })
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, gaps: 0, was_idle: false })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
@@ -126,12 +136,13 @@ impl<'p, S: Source> Consumer<'p, S> {
         };
         // After it was looked how far to read: no click in there was made by a newer catalog than this one.
         self.activate_catalog()?;
+        self.gaps = 0;
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
         self.record_source()?;
         self.tidy()?;
-        self.show(behind);
+        self.show(behind, applied);
         Ok(applied)
     }
 
@@ -163,12 +174,20 @@ impl<'p, S: Source> Consumer<'p, S> {
         change(self.source);
     }
 
+    /// Where several share a store, a catalog is made the active one when it is new: to the store, or in the files of this
+    /// process while it runs. A process that starts with one that another has taken the place of follows that one: so a
+    /// restart with old files changes nothing for the others.
     fn activate_catalog(&mut self) -> Result<(), StoreError> {
         let catalog = self.rules.catalog.load();
-        if let Layout::Shared(sharing) = &self.rules.layout
-            && sharing.has_offered(&catalog.hash)
-        {
-            return self.follow_catalog();
+        if let Layout::Shared(sharing) = &self.rules.layout {
+            if sharing.has_offered(&catalog.hash) {
+                return self.follow_catalog(&catalog.hash);
+            }
+            if sharing.is_first() && self.is_superseded(&catalog.hash)? {
+                tracing::warn!(catalog = catalog.hash, "the store has a later catalog than the files; it is followed");
+                sharing.offer(&catalog.hash);
+                return self.follow_catalog(&catalog.hash);
+            }
         }
         if *self.terms.hash != *catalog.hash {
             self.terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
@@ -182,11 +201,18 @@ impl<'p, S: Source> Consumer<'p, S> {
         if let Layout::Shared(sharing) = &self.rules.layout {
             sharing.offer(&catalog.hash);
         }
+        self.metrics.follows.set(0);
         Ok(())
     }
 
-    /// Decides with the catalog that is the active one, whoever made it that.
-    fn follow_catalog(&mut self) -> Result<(), StoreError> {
+    fn is_superseded(&self, hash: &str) -> Result<bool, StoreError> {
+        let view = self.store.view();
+        let active = view.active_catalog()?;
+        Ok(active.is_some_and(|active| active != hash) && view.rulebook(hash)?.is_some())
+    }
+
+    /// Decides with the catalog that is the active one, whoever made it that. `own`: that of the files.
+    fn follow_catalog(&mut self, own: &str) -> Result<(), StoreError> {
         if self.followed.elapsed() < FOLLOW_EVERY {
             return Ok(());
         }
@@ -197,6 +223,7 @@ impl<'p, S: Source> Consumer<'p, S> {
             self.terms = self.memory.terms(self.store.view(), &active)?;
             self.memory.active = Some(active);
         }
+        self.metrics.follows.set(i64::from(*self.terms.hash != *own));
         Ok(())
     }
 
@@ -207,9 +234,12 @@ impl<'p, S: Source> Consumer<'p, S> {
         behind: &mut Option<TimeMs>,
         stop: &dyn Fn() -> bool,
     ) -> Result<usize, StoreError> {
-        let mut lanes = Lanes::new(reaches, |spool| self.memory.mark(spool, topic));
-        let mut applied = 0;
-        while !stop() {
+        let is_shared = self.memory.touches.are_shared();
+        let held = if is_shared && topic == Topic::Conversions { MAX_HELD_LOCKED } else { MAX_HELD };
+        let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
+        let (mut applied, began) = (0, Instant::now());
+        // Alone, all clicks go before the conversions (contract M50); shared, decisions wait by themselves.
+        while !stop() && !(is_shared && began.elapsed() > MAX_CONSUMING) {
             for (spool, error) in lanes.fill(self.source) {
                 self.metrics.source_errors.add(1);
                 tracing::error!(spool = %format_args!("{:016x}", spool.0), %error, "a spool cannot be read");
@@ -297,7 +327,9 @@ impl<'p, S: Source> Consumer<'p, S> {
             let known = self.memory.marks.get(&reach.spool).copied();
             let mut mark = self.memory.mark(reach.spool, topic);
             mark.sealed = reach.sealed;
-            mark.gap = gaps.get(&reach.spool).copied().flatten();
+            // What was not looked at here has the gap that it is known to have.
+            mark.gap = gaps.get(&reach.spool).copied().unwrap_or(mark.gap);
+            self.gaps += usize::from(mark.gap.is_some());
             if mark.next < reach.until {
                 let since = mark.last.unwrap_or_else(|| self.rules.clock.now());
                 *behind = Some(behind.map_or(since, |other| other.min(since)));
@@ -338,15 +370,27 @@ impl<'p, S: Source> Consumer<'p, S> {
         batch.commit()?;
         self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
         self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
+        self.metrics.dead_letters.set(self.store.view().dead_letter_count()? as i64);
         self.tidied = now;
         Ok(())
     }
 
-    /// `behind`: since when something readable waits.
-    fn show(&self, behind: Option<TimeMs>) {
+    /// `behind`: since when something readable waits. Of Kafka only a little is readable here: as long as something came,
+    /// the age of the latest says how far behind it is.
+    fn show(&mut self, behind: Option<TimeMs>, applied: usize) {
         let now = self.rules.clock.now();
-        self.metrics.lag_ms.set(behind.map_or(0, |since| (now - since).max(0)));
-        self.metrics.gaps.set(self.memory.marks.values().filter(|mark| mark.gap.is_some()).count() as i64);
+        let is_shared = self.memory.touches.are_shared();
+        let is_idle = applied == 0;
+        match behind {
+            Some(since) => self.metrics.lag_ms.set((now - since).max(0)),
+            // Between two rounds that found nothing it was waited for more.
+            None if !is_shared || (is_idle && self.was_idle) => self.metrics.lag_ms.set(0),
+            None => {}
+        }
+        self.was_idle = is_idle;
+        let known = || self.memory.marks.values().filter(|mark| mark.gap.is_some()).count();
+        // Of spools that others read they tell.
+        self.metrics.gaps.set(if is_shared { self.gaps } else { known() } as i64);
         let (touches, tables) = self.memory.touches.size();
         self.metrics.touches.set(touches as i64);
         self.metrics.touch_tables.set(tables as i64);
@@ -360,12 +404,7 @@ fn lock_conversions(batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<(), StoreEr
     if ids.is_empty() {
         return Ok(());
     }
-    batch.lock_conversions(&ids)?;
-    let mut rows = Vec::new();
-    for id in ids {
-        rows.extend(batch.view().conversion(id)?.map(|row| row.id));
-    }
-    batch.lock_rows(&rows)
+    batch.lock_conversions(&ids)
 }
 
 /// Applies one step; what cannot be applied is kept as a dead letter and the next one follows.

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::judge::{Judge, NotApplied};
-use crate::attribution::{Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
+use crate::attribution::{Clicks, Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
+use crate::click::ClickId;
 use crate::commission::RefundSum;
 use crate::event::{Conversion, Refund};
 use crate::ledger::{self, Balances, Occasion};
@@ -26,12 +27,36 @@ impl Judge<'_> {
             merchant_status: row.status.map(|fact| fact.status),
             late_click_ignored: false,
         };
-        let terms = self.terms_of(batch.view(), &row.catalog)?;
-        let decided = || decide(&facts, &terms.rulebook, &row.settings);
-        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
-        let decision =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)?;
+        let decision = self.decided(batch.view(), row, &facts)?;
         self.record(batch, row, before, &StoredFacts::of(&facts), &decision, at.max(row.booked))
+    }
+
+    /// The clicks of publishers who earn by these clicks, refunds aside: a report shows what is known of them.
+    pub fn earning(
+        &mut self,
+        view: View<'_>,
+        row: &ConversionRow,
+        clicks: &Clicks,
+    ) -> Result<Vec<ClickId>, NotApplied> {
+        let facts = Facts {
+            report: row.report.clone(),
+            own_click: row.own_click,
+            touches: clicks.touches.clone(),
+            extent: clicks.extent,
+            refunds: Vec::new(),
+            more_refunds: RefundSum::default(),
+            merchant_status: row.status.map(|fact| fact.status),
+            late_click_ignored: false,
+        };
+        let decision = self.decided(view, row, &facts)?;
+        Ok(decision.shares.iter().filter_map(|share| share.click_id).collect())
+    }
+
+    fn decided(&mut self, view: View<'_>, row: &ConversionRow, facts: &Facts) -> Result<Decision, NotApplied> {
+        let terms = self.terms_of(view, &row.catalog)?;
+        let decided = || decide(facts, &terms.rulebook, &row.settings);
+        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)
     }
 
     /// A decision that differs in more than its words is a new revision and moves the books.

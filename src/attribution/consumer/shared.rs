@@ -22,8 +22,7 @@ pub enum Layout {
 pub struct Sharing {
     pub grace_ms: i64,
     pub unknown_key_wait_ms: i64,
-    /// Its hash. Only a catalog that is new here is made the active one: two processes with different files do not take
-    /// turns.
+    /// Its hash. Only a catalog that is new is made the active one: two processes with different files do not take turns.
     offered: Mutex<Option<String>>,
 }
 
@@ -38,6 +37,11 @@ impl Sharing {
 
     pub fn has_offered(&self, hash: &str) -> bool {
         self.offered().as_deref() == Some(hash)
+    }
+
+    /// Whether this process has offered none yet.
+    pub fn is_first(&self) -> bool {
+        self.offered().is_none()
     }
 
     pub fn offer(&self, hash: &str) {
@@ -79,4 +83,10 @@ pub trait SharedTouches {
 /// Whether everything below `ends` is in an index that is at `positions`.
 pub fn covers(positions: &Offsets, ends: &Offsets) -> bool {
     ends.iter().all(|(partition, end)| *end <= 0 || positions.get(partition).is_some_and(|next| next >= end))
+}
+
+/// Whether an index at `positions` may be one of the partitions that end there. Partitions without an end are left out:
+/// nothing waits for them.
+pub fn is_below(positions: &Offsets, ends: &Offsets) -> bool {
+    positions.iter().all(|(partition, next)| ends.get(partition).is_none_or(|end| next <= end))
 }

@@ -271,6 +271,9 @@ fn conversions_wait_the_oldest_first() {
             [waiting(2, 10, Stand::ForKey), waiting(3, 10, Stand::New), waiting(1, 20, Stand::Provisional)];
         assert_eq!(store.view().waiting(9).unwrap(), [first, second, third]);
         assert_eq!((store.view().waiting(1).unwrap(), store.view().waiting_count().unwrap()), (vec![first], 3));
+        assert_eq!(store.view().waiting_at(Stand::New, 9).unwrap(), [second]);
+        assert_eq!(store.view().waiting_at(Stand::Provisional, 9).unwrap(), [third]);
+        assert!(store.view().waiting_at(Stand::ForKey, 0).unwrap().is_empty());
         let batch = store.begin().unwrap();
         batch.end_waiting(RowId(2)).unwrap();
         assert_eq!(batch.lock_waiting(&[RowId(3), RowId(2), RowId(1), RowId(3)]).unwrap(), [third, second]);

@@ -43,6 +43,13 @@ fn a_report_and_its_refund_see_each_other() {
     assert!(waits(&home.place, || batch.commit().unwrap(), other));
     let batch = store.begin().unwrap();
     batch.lock_conversions(&["id-A"]).unwrap();
+    // Its row is locked with it, and no text makes the question fail.
+    let mut third = Store::open(&home.place).unwrap();
+    let begun = third.begin().unwrap();
+    let id = begun.view().conversion("id-A").unwrap().unwrap().id;
+    assert!(begun.lock_free_conversions(&[id]).unwrap().is_empty());
+    begun.lock_conversions(&["id-\0"]).unwrap();
+    drop(begun);
     let stranger = |store: &mut Store| store.begin().unwrap().lock_conversions(&["id-C"]).unwrap();
     assert!(!waits(&home.place, || drop(batch), stranger));
 }
@@ -64,6 +71,9 @@ fn rows_are_locked_and_those_that_wait_are_taken_by_one() {
     let second = other.begin().unwrap();
     assert_eq!(second.lock_waiting(&ids).unwrap(), [waiting(ids[2])]);
     second.lock_rows(&[ids[2]]).unwrap();
+    // Who can do something else does not wait for the others.
+    let free = second.lock_free_conversions(&[ids[2], ids[0], ids[1]]).unwrap();
+    assert_eq!(free.iter().map(|(id, row)| (*id, row.is_ok())).collect::<Vec<_>>(), [(ids[2], true)]);
     drop(second);
     let other = |store: &mut Store| {
         let batch = store.begin().unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::exactly_once::{Script, books, feed, scripts};
 use super::shared_world::{Backup, GRACE_MS, Held, KEY_WAIT_MS, SharedWorld};
-use super::world::{T0, World, click};
+use super::world::{ClickSketch, SETTINGS, T0, World, click};
 use crate::attribution::consumer::{Decider, WaitingMetrics};
 use crate::click::Keys;
 use crate::spool::Topic;
@@ -23,12 +23,16 @@ enum Happens {
     /// A consumer is started and applies some of what is there.
     Consume(u8),
     Index(u8),
+    /// The index stops exactly where decisions wait for.
+    IndexToEnds,
     Decide,
     /// The process that decides ends, and another begins.
     Restart,
     Wipe,
     Backup,
     Restore,
+    /// A partition of clicks is made anew.
+    Anew(u8),
     Down,
     Up,
     Grace,
@@ -39,15 +43,38 @@ fn happens() -> impl Strategy<Value = Happens> {
         6 => any::<u8>().prop_map(Happens::Produce),
         6 => any::<u8>().prop_map(Happens::Consume),
         6 => any::<u8>().prop_map(Happens::Index),
+        4 => Just(Happens::IndexToEnds),
         6 => Just(Happens::Decide),
         1 => Just(Happens::Restart),
         1 => Just(Happens::Wipe),
         1 => Just(Happens::Backup),
         1 => Just(Happens::Restore),
+        1 => any::<u8>().prop_map(Happens::Anew),
         1 => Just(Happens::Down),
         2 => Just(Happens::Up),
         2 => Just(Happens::Grace),
     ]
+}
+
+/// Those of `scripts` in any order, and clicks around the moment up to which an order takes clicks as facts: some of them
+/// count only by those behind it.
+fn late_scripts() -> impl Strategy<Value = Script> {
+    let late = prop::collection::vec((0usize..12, -12i64..10, 1u32..3, 1u64..4, any::<bool>()), 0..24);
+    let scripts = (scripts(), late).prop_map(|(mut script, late)| {
+        let world = World::new();
+        let orders: Vec<serde_json::Value> =
+            script.iter().map(|(.., event)| event).filter(|event| event["event"] == "conversion").cloned().collect();
+        for (number, (order, seconds, publisher, spool, non_navigation)) in late.into_iter().enumerate() {
+            let Some(order) = orders.get(order) else { continue };
+            let of = |visitor: &u8| order["visitor_id"] == world.visitor(*visitor).as_str();
+            let Some(visitor) = (1..4).find(of) else { continue };
+            let at = order["occurred_at_ms"].as_i64().unwrap() + SETTINGS.clock_skew_ms + seconds * 1_000;
+            let sketch = ClickSketch { non_navigation, random: 1_000 + number as u32, ..click(at, visitor, publisher) };
+            script.push((spool, Topic::Clicks, world.click(&sketch)));
+        }
+        script
+    });
+    scripts.prop_flat_map(|script| Just(script).prop_shuffle())
 }
 
 /// A crowd of processes over one store, and what is still to come into their topics.
@@ -99,6 +126,8 @@ impl Run {
             Happens::Produce(seed) => self.produce(seed),
             Happens::Consume(seed) => self.consume(seed),
             Happens::Index(seed) => held.index().advance(i32::from(seed % 3) + 1, usize::from(seed / 3 % 8)),
+            Happens::IndexToEnds => held.index().advance_to_told_ends(),
+            Happens::Anew(seed) => held.index().make_anew(i32::from(seed % 3) + 1),
             Happens::Wipe => held.index().restore(Backup::default()),
             Happens::Backup => self.backup = held.index().backup(),
             Happens::Restore => held.index().restore(self.backup.clone()),
@@ -140,7 +169,7 @@ fn run(run: &mut Run, steps: &[Happens]) {
         for step in steps.by_ref() {
             match step {
                 Happens::Restart => break,
-                Happens::Decide => drop(decider.round().unwrap()),
+                Happens::Decide => drop(decider.round(&|| false).unwrap()),
                 other => run.step(other),
             }
         }
@@ -158,7 +187,7 @@ proptest! {
     /// Whatever lags, is lost, goes back or is down in between.
     #[test]
     fn waiting_decisions_end_in_the_same_books(
-        script in scripts(),
+        script in late_scripts(),
         steps in prop::collection::vec(happens(), 0..90),
     ) {
         let mut alone = World::new();
@@ -173,6 +202,58 @@ proptest! {
         prop_assert_eq!(together.decisions, alone.decisions);
         prop_assert_eq!((together.clicks, together.waiting), (alone.clicks, alone.waiting));
     }
+}
+
+/// Everything produced so far is applied.
+const CONSUMED: [Happens; 4] = [Happens::Consume(1), Happens::Consume(2), Happens::Consume(3), Happens::Consume(4)];
+
+/// Runs these steps, then all there is; in the end the one consumer agrees.
+fn agree(script: &Script, steps: &[&[Happens]]) {
+    let mut alone = World::new();
+    feed(&mut alone, script);
+    alone.round();
+    let mut crowd = Run::new(script);
+    run(&mut crowd, &steps.concat());
+    crowd.finish();
+    assert_eq!(books(&crowd.shared.world).decisions, books(&alone).decisions);
+}
+
+fn order_of(world: &World, at: i64) -> serde_json::Value {
+    world.report("A-1", at, json!({"visitor_id": world.visitor(1).as_str()}))
+}
+
+#[test]
+fn a_late_click_that_makes_another_one_count_is_not_left_out() {
+    let world = World::new();
+    let occurred = T0 + HOUR_MS;
+    let until = occurred + SETTINGS.clock_skew_ms;
+    let hidden = ClickSketch { non_navigation: true, ..click(until - 1_000, 1, 1) };
+    // Behind all that the order takes by itself, but of one touch with the hidden one, which it makes a real one.
+    let real = click(until + 4_000, 1, 1);
+    let script: Script = vec![
+        (1, Topic::Clicks, world.click(&hidden)),
+        (100, Topic::Conversions, order_of(&world, occurred)),
+        (2, Topic::Clicks, world.click(&real)),
+    ];
+    let last = [Happens::IndexToEnds, Happens::Decide];
+    let (begin, more) = ([Happens::Produce(2)], [Happens::Decide, Happens::Produce(1)]);
+    agree(&script, &[&begin, &CONSUMED, &more, &CONSUMED, &last]);
+    // The same, decided by what is known in between.
+    let provisional = [Happens::Grace, Happens::Decide, Happens::Produce(1)];
+    agree(&script, &[&begin, &CONSUMED, &provisional, &CONSUMED, &last]);
+}
+
+#[test]
+fn an_index_of_a_topic_before_covers_nothing_of_the_one_made_anew() {
+    let world = World::new();
+    let mut script: Script = Vec::new();
+    for at in [1, 2, 3] {
+        script.push((1, Topic::Clicks, world.click(&click(T0 + at * 60_000, 2, 1))));
+    }
+    script.push((1, Topic::Clicks, world.click(&click(T0 + HOUR_MS / 2, 1, 1))));
+    script.push((100, Topic::Conversions, order_of(&world, T0 + HOUR_MS)));
+    let before = [Happens::Produce(3), Happens::Index(3 * 7), Happens::Anew(0), Happens::Produce(1)];
+    agree(&script, &[&before, &CONSUMED, &[Happens::Produce(1)], &CONSUMED, &[Happens::Decide]]);
 }
 
 /// A click of partition 1, and an order of its visitor without a click ID in spool 100.

@@ -1,7 +1,7 @@
 //! A network whose touches are indexed elsewhere: a model of Kafka's ends and of Redis beside the store.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,15 +20,25 @@ use crate::touch::{Found, Labels};
 pub const GRACE_MS: i64 = 60_000;
 pub const KEY_WAIT_MS: i64 = 600_000;
 
-/// Each clicks spool is a partition of its own, its numbers are the offsets.
+/// Records of others that a partition begins with, until it is made anew.
+const OTHERS: usize = 4;
+
+/// Each clicks spool is a partition of its own.
 #[derive(Default)]
 pub struct Index {
     /// What lies in the topic.
     topic: BTreeMap<i32, Vec<Option<ClickId>>>,
+    /// Partitions that were made anew.
+    anew: BTreeSet<i32>,
     touches: HashMap<VisitorKey, Vec<ClickId>>,
     positions: Offsets,
+    /// Partitions whose position is one of the topic before, which nobody has found yet.
+    stale: BTreeSet<i32>,
+    /// As they were told last.
+    told_ends: Offsets,
     pub is_down: bool,
     pub asked: usize,
+    pub labels_asked: usize,
 }
 
 /// What Redis kept at some time.
@@ -36,11 +46,50 @@ pub struct Index {
 pub struct Backup {
     touches: HashMap<VisitorKey, Vec<ClickId>>,
     positions: Offsets,
+    anew: BTreeSet<i32>,
 }
 
 impl Index {
+    fn push(&mut self, partition: i32, click: Option<ClickId>) {
+        let topic = self.topic.entry(partition).or_insert_with(|| vec![None; OTHERS]);
+        topic.push(click);
+        // The indexer finds that what it reads next is not there, long before as much is there again.
+        if topic.len() as i64 >= self.positions.get(&partition).copied().unwrap_or(0) {
+            self.find_out(partition);
+        }
+    }
+
+    /// The topic is deleted and made again; what edges keep is sent again, and has other offsets.
+    pub fn make_anew(&mut self, partition: i32) {
+        let Some(topic) = self.topic.get_mut(&partition).filter(|_| self.anew.insert(partition)) else { return };
+        topic.drain(..OTHERS);
+        if self.positions.contains_key(&partition) {
+            self.stale.insert(partition);
+        }
+        if self.positions.get(&partition).is_some_and(|next| *next <= topic.len() as i64) {
+            self.find_out(partition);
+        }
+    }
+
+    /// An index of another topic is begun anew.
+    fn find_out(&mut self, partition: i32) {
+        if self.stale.remove(&partition) {
+            self.positions.remove(&partition);
+        }
+    }
+
+    /// Indexes exactly what is below the ends that somebody waits for.
+    pub fn advance_to_told_ends(&mut self) {
+        for (partition, end) in self.told_ends.clone() {
+            self.find_out(partition);
+            let next = self.positions.get(&partition).copied().unwrap_or(0);
+            self.advance(partition, (end - next).max(0) as usize);
+        }
+    }
+
     /// Indexes up to `records` more of a partition.
     pub fn advance(&mut self, partition: i32, records: usize) {
+        self.find_out(partition);
         let Some(topic) = self.topic.get(&partition) else { return };
         let next = self.positions.entry(partition).or_insert(0);
         let until = (*next as usize + records).min(topic.len());
@@ -59,11 +108,17 @@ impl Index {
     }
 
     pub fn backup(&self) -> Backup {
-        Backup { touches: self.touches.clone(), positions: self.positions.clone() }
+        // What is of another topic is found out before anything is restored.
+        let mut positions = self.positions.clone();
+        positions.retain(|partition, _| !self.stale.contains(partition));
+        Backup { touches: self.touches.clone(), positions, anew: self.anew.clone() }
     }
 
     pub fn restore(&mut self, backup: Backup) {
         (self.touches, self.positions) = (backup.touches, backup.positions);
+        self.stale.clear();
+        let anew = &self.anew;
+        self.positions.retain(|partition, _| anew.contains(partition) == backup.anew.contains(partition));
     }
 
     fn up(&mut self) -> Result<(), Unavailable> {
@@ -84,8 +139,10 @@ impl Held {
 
 impl SharedTouches for Held {
     fn ends(&mut self) -> Result<Offsets, Unavailable> {
-        let index = self.index();
-        Ok(index.topic.iter().map(|(partition, records)| (*partition, records.len() as i64)).collect())
+        let mut index = self.index();
+        let ends: Offsets = index.topic.iter().map(|(partition, records)| (*partition, records.len() as i64)).collect();
+        index.told_ends = ends.clone();
+        Ok(ends)
     }
 
     fn positions(&mut self) -> Result<Offsets, Unavailable> {
@@ -107,6 +164,7 @@ impl SharedTouches for Held {
 
     fn labels(&mut self, clicks: &[ClickId]) -> Result<Vec<Option<Labels>>, Unavailable> {
         self.index().up()?;
+        self.index().labels_asked += clicks.len();
         let labels = Labels { link: Some("phone".into()), source: Some("newsletter".into()), sub1: Some("a".into()) };
         Ok(clicks.iter().map(|_| Some(labels.clone())).collect())
     }
@@ -161,7 +219,7 @@ impl SharedWorld {
                 Verdict::Verified(click) => Some(click),
                 _ => None,
             });
-            self.held.index().topic.entry(spool as i32).or_default().push(click);
+            self.held.index().push(spool as i32, click);
         }
     }
 
@@ -179,7 +237,7 @@ impl SharedWorld {
     /// A process that decides is started and looks once.
     pub fn decide(&mut self) -> usize {
         let SharedWorld { world, held, rules, metrics, .. } = self;
-        SharedWorld::decider(rules, world, held, metrics).round().unwrap()
+        SharedWorld::decider(rules, world, held, metrics).round(&|| false).unwrap()
     }
 
     pub fn waiting(&self) -> Vec<Waiting> {
