@@ -198,7 +198,8 @@ impl Shipper {
             }
             Err(error) => {
                 self.parts.metrics.count_error("disk");
-                let say = || tracing::error!(%spool, %error, "is sent again, but that is not written down; trying again");
+                let say =
+                    || tracing::error!(%spool, %error, "is sent again, but that is not written down; trying again");
                 self.looked.complain(spool, say);
                 false
             }
