@@ -79,7 +79,7 @@ impl Shipper {
         Ok(true)
     }
 
-    fn state_of(&self, ship: &mut Ship) -> SpoolState {
+    pub(super) fn state_of(&self, ship: &mut Ship) -> SpoolState {
         let oldest = ship.oldest(true);
         let position = &ship.known.position;
         let (unspooled, late) = (position.unspooled, position.undurable.saturating_sub(position.unspooled));

@@ -406,3 +406,41 @@ impl Source for TopicSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITION: Partition = Partition { topic: 0, number: 3 };
+
+    fn source() -> TopicSource {
+        TopicSource::new(Cluster { bootstrap_servers: String::new(), prefix: "afflux".into() }, Arc::default())
+    }
+
+    #[test]
+    fn a_seal_stands_whatever_the_clock_did_before_it() {
+        let mut source = source();
+        let state = |at_ms, shipped| {
+            let (topic, edge) = ("clicks".to_owned(), "edge-1".to_owned());
+            let (seq, at_ms) = (Some(shipped), crate::time::TimeMs(at_ms));
+            let oldest_unshipped_ms = None;
+            SpoolState { spool: 7, seq, topic, edge, at_ms, shipped, oldest_unshipped_ms, unspooled: 0, late: 0 }
+        };
+        for (at, shipped, is_seal) in [(90, 1, false), (10, 2, true), (95, 1, false)] {
+            source.state(state(at, shipped), is_seal, PARTITION);
+        }
+        assert_eq!(source.states[&7], (state(10, 2), true, 3));
+    }
+
+    #[test]
+    fn a_number_that_no_spool_reaches_is_a_dead_letter() {
+        let mut source = source();
+        for (offset, event, seq) in [(0, "click", 1_u64 << 48), (1, "seal", u64::MAX), (2, "heartbeat", 1 << 63)] {
+            let record = format!(
+                r#"{{"event":"{event}","schema":1,"spool":"00000000000000ff","seq":{seq},"topic":"clicks","edge":"e","at_ms":1,"shipped":0,"unspooled":0,"late":0}}"#
+            );
+            source.record_of(PARTITION, offset, record.as_bytes());
+        }
+        assert_eq!((source.unreadable.len(), source.states.len()), (3, 0));
+    }
+}

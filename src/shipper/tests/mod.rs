@@ -1,6 +1,6 @@
 //! The shipper against librdkafka's mock cluster, and against a real one where the mock cannot tell.
 
-mod found;
+mod errors;
 mod kills;
 mod life;
 mod real;

@@ -85,3 +85,30 @@ fn p27_a_topic_that_is_not_there_is_an_outage_until_it_is() {
     world.until(&mut shipper, "shipped", |shipper| shipper.ships[&id].acked == 1);
     assert_eq!(world.metrics.outage[0].value(), 0);
 }
+
+#[test]
+fn r1_a_topic_that_was_made_anew_and_has_grown_past_ours_gets_all_that_is_kept() {
+    let (home, cluster) = (tempfile::tempdir().unwrap(), cluster("grown"));
+    let ours = spools(home.path());
+    let mut old = ours.writer(Topic::Clicks, 0).unwrap();
+    let (world, id) = (World::new(&ours, &cluster), old.id());
+    (0..100).for_each(|number| click(&mut old, number));
+    let mut shipper = world.shipper();
+    world.until(&mut shipper, "shipped", |shipper| shipper.ships.get(&id).is_some_and(|ship| ship.acked == 100));
+    delete(&cluster);
+    click(&mut old, 100);
+    world.until(&mut shipper, "an outage", |_| world.metrics.outage[0].value() == 1);
+    create(&cluster);
+    // The same random start: the same partition.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let theirs = spools(elsewhere.path());
+    let mut other = theirs.writer(Topic::Clicks, 0).unwrap();
+    (0..300).for_each(|number| click(&mut other, number));
+    assert_eq!(theirs.close(), []);
+    let others = World::new(&theirs, &cluster);
+    others.until_done(&mut others.shipper());
+    world.until(&mut shipper, "noticed", |_| world.metrics.lost_acks.value() == 1);
+    assert_eq!(ours.close(), []);
+    world.until_done(&mut shipper);
+    assert_eq!(consume(&cluster, Topic::Clicks)[&id].next, 101);
+}

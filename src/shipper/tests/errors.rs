@@ -1,4 +1,4 @@
-//! What a review found, and stays mended.
+//! Errors of the disk, of one topic of two, of a topic that is another one: nothing is left out and nobody else waits.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaRespErr as Error;
 
 use super::world::*;
-use crate::shipper::failure::Suspect;
+use crate::kafka::producer::Fault;
+use crate::shipper::failure::{Suspect, Trouble};
 use crate::shipper::reship;
 use crate::shipper::ship::{Seal, Ship, Taken};
 use crate::spool::{Durability, Known, Options, SpoolId, Spools, Topic};
@@ -223,4 +224,66 @@ fn h9_of_a_spool_whose_directory_vanished_nothing_is_counted_as_waiting() {
     fs::remove_dir_all(&shipper.ships[&id].known.directory).unwrap();
     world.until(&mut shipper, "gone", |shipper| !shipper.ships.contains_key(&id));
     assert_eq!((shipper.waiting_bytes, shipper.homes.waiting((Topic::Clicks, 0))), (0, (0, 0)));
+}
+
+#[test]
+fn p6_a_heartbeat_says_no_more_than_was_seen() {
+    let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
+    let spools = spools(home.path());
+    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+    let id = writer.id();
+    (0..2).for_each(|number| click(&mut writer, number));
+    let world = World::new(&spools, &mock.cluster);
+    let mut shipper = world.shipper();
+    world.until(&mut shipper, "shipped", |shipper| shipper.ships.get(&id).is_some_and(|ship| ship.acked == 2));
+    let mut ship = shipper.ships.remove(&id).unwrap();
+    assert_eq!(shipper.state_of(&mut ship).oldest_unshipped_ms, None);
+    // One more is written and not on disk.
+    (ship.known.position.written, ship.known.position.newest_ms) = (3, NOW.0 - 7);
+    assert_eq!(shipper.state_of(&mut ship).oldest_unshipped_ms, Some(crate::time::TimeMs(NOW.0 - 7)));
+
+    // What cannot be listed was not looked at.
+    let (directory, aside) = (spools.directory().to_owned(), home.path().join("aside"));
+    fs::rename(&directory, &aside).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    let at = shipper.looked.at;
+    world.clock.advance(60_000);
+    shipper.look();
+    assert_eq!(shipper.looked.at, at);
+    fs::rename(&aside, &directory).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    shipper.look();
+    assert_eq!(shipper.looked.at.0, at.0 + 60_000);
+}
+
+#[test]
+fn p27_a_question_that_nobody_answers_gives_up_nothing() {
+    let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
+    let spools = spools(home.path());
+    let mut first = spools.writer(Topic::Clicks, 0).unwrap();
+    click(&mut first, 0);
+    let world = World::new(&spools, &mock.cluster);
+    let (mut shipper, id) = (world.shipper(), first.id());
+    world.until(&mut shipper, "shipped", |shipper| shipper.ships.get(&id).is_some_and(|ship| ship.acked == 1));
+    mock.mock.broker_down(-1).unwrap();
+    click(&mut first, 1);
+    world.until(&mut shipper, "waiting", |shipper| shipper.ships[&id].pending.len() == 1);
+    let mut second = spools.writer(Topic::Clicks, 1).unwrap();
+    click(&mut second, 0);
+    shipper.routes[0].forget_partitions();
+    world.until(&mut shipper, "asked in vain", |shipper| !shipper.routes[0].may_ask());
+    assert_eq!((world.metrics.resent.value(), shipper.ships[&id].pending.len()), (0, 1));
+    mock.mock.broker_up(-1).unwrap();
+    let ids = [id, second.id()];
+    world.until(&mut shipper, "shipped", |shipper| ids.iter().map(|id| shipper.ships[id].acked).sum::<u64>() == 3);
+    assert_eq!(world.metrics.resent.value(), 0);
+}
+
+#[test]
+fn r1_a_record_that_came_back_for_another_one_is_sent_again() {
+    let mut trouble = Trouble::default();
+    trouble.add(Fault::Purged, SpoolId(1), Topic::Clicks, None);
+    assert!(trouble.is_none(), "a heartbeat has its own time");
+    trouble.add(Fault::Purged, SpoolId(1), Topic::Clicks, Some(3));
+    assert!(!trouble.is_none());
 }
