@@ -7,7 +7,7 @@ use crate::metrics::{Counter, Gauge, Page};
 use crate::spool::Topic;
 
 /// What went wrong, as labels; the place of each is its counter's.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "too_large",
     "refused",
     "unknown_topic",
@@ -19,6 +19,7 @@ pub const KINDS: [&str; 13] = [
     "invalid_timestamp",
     "policy",
     "no_partition",
+    "panic",
     "client",
     "disk",
 ];
@@ -91,7 +92,7 @@ impl ShipperMetrics {
         };
         let errors = samples(&KINDS, "kind", &self.errors);
         let errors: Vec<_> = errors.iter().map(|(labels, value)| (&labels[..], *value)).collect();
-        page.counter("afflux_shipper_errors_total", "What Kafka, its client or the disk refused.", &errors);
+        page.counter("afflux_shipper_errors_total", "What Kafka, its client or the disk refused, and panics.", &errors);
         let parked = samples(&WHY, "why", &self.parked);
         let parked: Vec<_> = parked.iter().map(|(labels, value)| (&labels[..], *value)).collect();
         page.counter("afflux_shipper_parked_total", "Records in whose place a `parked` event was sent.", &parked);

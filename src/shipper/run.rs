@@ -1,6 +1,7 @@
 //! The thread: one shipper for each directory of spools.
 
 use std::io::ErrorKind;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use super::lock::Lock;
@@ -8,6 +9,9 @@ use super::{Parts, Shipper};
 
 /// Between looks whether the process that ships is gone.
 const LOCK_EVERY: Duration = Duration::from_millis(500);
+
+/// The pause after a panic: one that comes again and again costs little.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// How often a wait looks whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,7 +26,13 @@ pub fn run(parts: Parts, stop: impl Fn() -> bool) {
     metrics.shipping.set(1);
     let mut shipper = Shipper::new(parts);
     while !stop() {
-        shipper.round();
+        // Redirects do not end for a panic here. Everything begins anew from the cursors on disk.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| shipper.round())).is_err() {
+            metrics.count_error("panic");
+            tracing::error!("shipping begins anew after a panic");
+            shipper = Shipper::new(shipper.parts);
+            sleep(AFTER_PANIC, &stop);
+        }
     }
     shipper.finish();
     metrics.shipping.set(0);

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ enum Failed {
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("a panic, told above")]
+    Panicked,
 }
 
 /// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
@@ -55,7 +58,9 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
     let mut pause = SHORTEST_PAUSE;
     while !stop() {
         let began = Instant::now();
-        if let Err(error) = consume(&mut parts, &stop) {
+        // What a panic left half done ends with the transaction and with what was remembered, as after any failure.
+        let consumed = std::panic::catch_unwind(AssertUnwindSafe(|| consume(&mut parts, &stop)));
+        if let Err(error) = consumed.unwrap_or(Err(Failed::Panicked)) {
             if began.elapsed() > 2 * LONGEST_PAUSE {
                 pause = SHORTEST_PAUSE;
             }

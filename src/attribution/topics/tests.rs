@@ -235,3 +235,27 @@ fn seals_of_others_are_not_told_again_and_ours_are() {
     };
     assert!(reach.iter().all(|reach| reach.spool != B), "{reach:?}");
 }
+
+#[test]
+fn a_seal_stands_whatever_the_clock_did_before_it() {
+    let mut source = World::new().source;
+    let state = |at_ms, shipped| SpoolState { spool: 7, at_ms: TimeMs(at_ms), ..state(A, shipped) };
+    let partition = Partition { number: 3, ..CLICKS };
+    let from = Origin { topic: Topic::Clicks, partition, offset: 1, before: 0 };
+    for (at, shipped, is_seal) in [(90, 1, false), (10, 2, true), (95, 1, false)] {
+        source.state(state(at, shipped), is_seal, from);
+    }
+    assert_eq!(source.states[&7], (state(10, 2), true, 3));
+}
+
+#[test]
+fn a_number_that_no_spool_reaches_is_a_dead_letter() {
+    let mut source = World::new().source;
+    for (offset, event, seq) in [(0, "click", 1_u64 << 48), (1, "seal", u64::MAX), (2, "heartbeat", 1 << 63)] {
+        let record = format!(
+            r#"{{"event":"{event}","schema":1,"spool":"00000000000000ff","seq":{seq},"topic":"clicks","edge":"e","at_ms":1,"shipped":0,"unspooled":0,"late":0}}"#
+        );
+        source.record_of(Partition { number: 3, ..CLICKS }, offset, record.as_bytes());
+    }
+    assert_eq!((source.unreadable.len(), source.states.len()), (3, 0));
+}
