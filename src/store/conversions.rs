@@ -69,6 +69,9 @@ pub struct ConversionRow {
     pub booked: TimeMs,
 }
 
+/// A row, or why it does not read back.
+type ReadRow = (RowId, Result<ConversionRow, StoreError>);
+
 impl NewConversion<'_> {
     /// As it reads back under its number.
     pub fn row(&self, id: RowId) -> ConversionRow {
@@ -168,10 +171,7 @@ impl Batch<'_> {
 
     /// Those that nobody else is at, in the order of their numbers. They are this transaction's. One that does not read
     /// back says so by itself.
-    pub fn lock_free_conversions(
-        &self,
-        ids: &[RowId],
-    ) -> Result<Vec<(RowId, Result<ConversionRow, StoreError>)>, StoreError> {
+    pub fn lock_free_conversions(&self, ids: &[RowId]) -> Result<Vec<ReadRow>, StoreError> {
         let mut ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids.dedup();

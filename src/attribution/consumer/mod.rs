@@ -239,7 +239,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
         let (mut applied, began) = (0, Instant::now());
         // Alone, all clicks go before the conversions (contract M50); shared, decisions wait by themselves.
-        while !stop() && !(is_shared && began.elapsed() > MAX_CONSUMING) {
+        while !(stop() || is_shared && began.elapsed() > MAX_CONSUMING) {
             for (spool, error) in lanes.fill(self.source) {
                 self.metrics.source_errors.add(1);
                 tracing::error!(spool = %format_args!("{:016x}", spool.0), %error, "a spool cannot be read");
