@@ -139,7 +139,7 @@ async fn drain(
     let stopped = tokio::task::spawn_blocking(move || {
         shipping.stop();
         let unsealed = spools.close();
-        (unsealed, is_done.then(|| nothing_is_unknown(spools.directory())).unwrap_or(Ok(())))
+        (unsealed, if is_done { nothing_is_unknown(spools.directory()) } else { Ok(()) })
     });
     let (unsealed, known) = tokio::select! {
         stopped = stopped => stopped.map_err(Failure::internal)?,
