@@ -62,6 +62,10 @@ impl Process {
         matches!(answer, Ok(response) if response.status == 200)
     }
 
+    pub fn child_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     pub fn runs(&self) -> bool {
         self.child.is_some()
     }
@@ -75,7 +79,7 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        let pid = self.child_id().expect("it runs").to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
         assert!(status.expect("kill").success());
     }
