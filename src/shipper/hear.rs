@@ -96,8 +96,9 @@ impl Shipper {
                 return trouble.add(fault, ship.id(), topic, seq);
             }
         };
+        let record = if let Sent::Record(seq) = sent { Some((ship.id(), seq)) } else { None };
         if let Some(offset) = delivered.offset
-            && !self.homes.deliver(place, offset, now)
+            && !self.homes.deliver(place, offset, record, now)
         {
             let end = trouble.lost.entry(place).or_insert(offset);
             *end = (*end).min(offset);

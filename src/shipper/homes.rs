@@ -13,8 +13,8 @@ pub type Place = (Topic, i32);
 pub struct Home {
     /// The highest offset that was delivered.
     pub delivered: Option<i64>,
-    /// The same by time, oldest first.
-    history: VecDeque<(TimeMs, i64)>,
+    /// Records that were delivered, by time, oldest first.
+    history: VecDeque<(TimeMs, Witness)>,
     /// Records that wait in the client, and their bytes.
     pub waiting: usize,
     pub waiting_bytes: usize,
@@ -80,26 +80,36 @@ impl Homes {
         }
     }
 
-    /// What an earlier lifetime delivered.
-    pub fn remember(&mut self, place: Place, offset: i64, at: TimeMs) {
-        let home = self.at(place);
-        if home.delivered.is_none_or(|delivered| delivered < offset) {
-            home.delivered = Some(offset);
-            home.history = VecDeque::from([(at, offset)]);
+    /// The same of all partitions of a topic, by what was delivered there longest ago as far as is remembered: what came
+    /// last may have come after the topic was made anew, and prove nothing.
+    pub fn doubt_all(&mut self, topic: Topic) {
+        for (_, home) in self.homes.iter_mut().filter(|(place, _)| place.0 == topic) {
+            home.witness = home.history.front().map(|(_, witness)| *witness).or(home.witness);
         }
     }
 
-    /// False: an offset that is not above an earlier one. Kafka has lost what it had, or is another.
+    /// What an earlier lifetime delivered.
+    pub fn remember(&mut self, place: Place, witness: Witness, at: TimeMs) {
+        let home = self.at(place);
+        if home.delivered.is_none_or(|delivered| delivered < witness.offset) {
+            home.delivered = Some(witness.offset);
+            home.history = VecDeque::from([(at, witness)]);
+        }
+    }
+
+    /// False: an offset that is not above an earlier one. Kafka has lost what it had, or is another. `record`: which it is,
+    /// unless it is a heartbeat or a seal.
     #[must_use]
-    pub fn deliver(&mut self, place: Place, offset: i64, now: TimeMs) -> bool {
+    pub fn deliver(&mut self, place: Place, offset: i64, record: Option<(SpoolId, u64)>, now: TimeMs) -> bool {
         let home = self.at(place);
         if home.delivered.is_some_and(|delivered| offset <= delivered) {
             return false;
         }
         home.delivered = Some(offset);
         home.suspicious = false;
-        if home.history.back().is_none_or(|(at, _)| now.0 - at.0 >= REMEMBER_EVERY_MS) {
-            home.history.push_back((now, offset));
+        let is_due = home.history.back().is_none_or(|(at, _)| now.0 - at.0 >= REMEMBER_EVERY_MS);
+        if let Some((spool, seq)) = record.filter(|_| is_due) {
+            home.history.push_back((now, Witness { offset, spool, seq }));
         }
         while home.history.get(1).is_some_and(|(at, _)| now.0 - at.0 >= BACK_MS) {
             home.history.pop_front();
@@ -113,7 +123,7 @@ impl Homes {
         let home = self.at(place);
         let is_old = |at: &TimeMs| now.0 - at.0 >= BACK_MS;
         let is_known = home.history.iter().any(|(at, _)| is_old(at));
-        let first_young = home.history.iter().find(|(at, _)| !is_old(at)).map(|(_, offset)| *offset);
+        let first_young = home.history.iter().find(|(at, _)| !is_old(at)).map(|(_, witness)| witness.offset);
         let all = !is_known || first_young.or(home.delivered).is_none_or(|offset| end <= offset);
         home.delivered = None;
         home.suspicious = false;
@@ -134,10 +144,14 @@ mod tests {
         TimeMs(1_700_000_000_000 + minutes * MINUTE)
     }
 
+    fn record(number: i64) -> Option<(SpoolId, u64)> {
+        Some((SpoolId(7), number.unsigned_abs()))
+    }
+
     /// Half an hour in which a hundred records a minute were delivered.
     fn half_an_hour() -> Homes {
         let mut homes = Homes::default();
-        assert!((0..30).all(|minute| homes.deliver(HOME, minute * 100, at(minute))));
+        assert!((0..30).all(|minute| homes.deliver(HOME, minute * 100, record(minute), at(minute))));
         homes
     }
 
@@ -155,11 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn r1_what_was_delivered_before_a_topic_was_made_anew_is_the_witness() {
+        let mut homes = Homes::default();
+        assert!(homes.deliver(HOME, 4, record(9), at(0)));
+        // A heartbeat stands for nothing, and what came later may stand in another topic.
+        assert!(homes.deliver(HOME, 5, None, at(2)) && homes.deliver(HOME, 70, record(80), at(2)));
+        homes.doubt_all(Topic::Conversions);
+        assert_eq!(homes.at(HOME).witness, None);
+        homes.doubt_all(Topic::Clicks);
+        assert_eq!(homes.at(HOME).witness, Some(Witness { offset: 4, spool: SpoolId(7), seq: 9 }));
+    }
+
+    #[test]
     fn r1_an_offset_that_was_there_before_is_a_loss_once() {
         let mut homes = half_an_hour();
-        assert!(!homes.deliver(HOME, 2_900, at(30)) && !homes.deliver(HOME, 7, at(30)));
+        assert!(!homes.deliver(HOME, 2_900, record(30), at(30)) && !homes.deliver(HOME, 7, record(31), at(30)));
         homes.forget(HOME, 7, at(30));
-        assert!(homes.deliver(HOME, 7, at(30)));
+        assert!(homes.deliver(HOME, 7, record(32), at(30)));
     }
 
     #[test]
@@ -170,12 +196,13 @@ mod tests {
         }
         // Nobody knows what stood there ten minutes ago.
         let mut homes = Homes::default();
-        assert!(homes.deliver(HOME, 5, at(0)));
+        assert!(homes.deliver(HOME, 5, record(0), at(0)));
         assert!(homes.forget(HOME, 3, at(1)));
         // An earlier lifetime delivered it an hour ago: it must be there.
-        homes.remember(HOME, 500, at(0));
+        let witness = Witness { offset: 500, spool: SpoolId(7), seq: 400 };
+        homes.remember(HOME, witness, at(0));
         assert!(!homes.forget(HOME, 501, at(60)));
-        homes.remember(HOME, 500, at(0));
+        homes.remember(HOME, witness, at(0));
         assert!(homes.forget(HOME, 400, at(60)));
     }
 }

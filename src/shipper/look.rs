@@ -128,9 +128,8 @@ impl Shipper {
                     tracing::error!(%spool, "its cursor is damaged: all that is kept of it is sent again");
                 }
                 if let Some(cursor) = ship.cursor {
-                    let place = (ship.topic(), cursor.partition);
-                    if let Some(offset) = cursor.offset {
-                        self.homes.remember(place, offset, cursor.saved_at);
+                    if let Some((place, witness)) = ship.witness() {
+                        self.homes.remember(place, witness, cursor.saved_at);
                     }
                     self.parts.spools.consumed(spool, cursor.next);
                 }

@@ -1,7 +1,7 @@
 //! Signs that Kafka lost what it had acknowledged, or that a topic was made anew: an offset that is not above an earlier
 //! one of its partition, or, looked at with every heartbeat, a partition that ends below what was delivered there. After
-//! a start, and after a topic was not there, it may be another one that has grown since: then the record that was
-//! delivered last is looked for where it was.
+//! a start, after a topic was not there, and now and then, it may be another one that has grown since: then a record that
+//! was delivered is looked for where it was.
 //!
 //! Then the spools at home there go back ten minutes, or as far as records are kept where even older ones are gone.
 //! Readers drop what they have.
@@ -18,6 +18,10 @@ use crate::spool::{SpoolId, Topic};
 /// A suspicion is looked at again after this: a new leader may not know its own end yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
+/// Without a suspicion witnesses are asked for this often: other edges may fill a topic that was made anew so fast that
+/// nothing else shows.
+const WITNESSES_EVERY: Duration = Duration::from_secs(20);
+
 /// Questions that nobody answers, in one look: each may hold everything up for `ASK_WAIT`.
 const MAX_FAILURES: usize = 3;
 
@@ -28,6 +32,7 @@ const MAX_WITNESSES: usize = 8;
 #[derive(Default)]
 pub struct Ends {
     looked: Option<Instant>,
+    witnessed: Option<Instant>,
     /// Which partition is asked first.
     turn: usize,
 }
@@ -37,12 +42,16 @@ impl Shipper {
     pub(super) fn check_ends(&mut self) {
         let is_urgent = self.homes.homes.values().any(|home| home.suspicious || home.witness.is_some());
         let heartbeat = self.parts.settings.heartbeat;
-        let every = if is_urgent { LOOK_AGAIN.min(heartbeat) } else { heartbeat };
+        let every = if is_urgent { LOOK_AGAIN } else { WITNESSES_EVERY }.min(heartbeat);
         let is_quiet = self.suspects.is_empty() && self.unreachable.is_none();
         if !is_quiet || self.ends.looked.is_some_and(|at| at.elapsed() < every) {
             return;
         }
         self.ends.looked = Some(Instant::now());
+        if self.ends.witnessed.is_none_or(|at| at.elapsed() >= WITNESSES_EVERY) {
+            self.ends.witnessed = Some(Instant::now());
+            [Topic::Clicks, Topic::Conversions].into_iter().for_each(|topic| self.homes.doubt_all(topic));
+        }
         let (answered, mut lost, failures) = self.ask_for_ends();
         lost.extend(self.ask_for_witnesses(&answered).into_iter().map(|place| (place, 0)));
         if !lost.is_empty() {
@@ -120,6 +129,8 @@ impl Shipper {
         let (topic, partition) = (&self.routes[place.0 as usize].topic, place.1);
         let from = if all { "the oldest kept" } else { "ten minutes before" };
         tracing::error!(topic, partition, end, from, "Kafka lost what it had acknowledged; it is sent again");
+        // What befell one partition of a topic may have befallen all of them.
+        self.homes.doubt_all(place.0);
         let at_home = self.ships.values().filter(|ship| {
             let partition = ship.cursor.map(|cursor| cursor.partition);
             (ship.topic(), partition) == (place.0, Some(place.1))
