@@ -1,7 +1,8 @@
 //! Revisions of decisions that are still to be told to others. `serve` has nobody to tell.
 
 use super::value::params;
-use super::{Batch, Connection, RowId, StoreError, View, unbits};
+use super::{Batch, Connection, DeadLetter, RowId, StoreError, View, bits, unbits};
+use crate::spool::SpoolId;
 
 /// A revision to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,26 @@ impl Batch<'_> {
         if matches!(self.connection, Connection::Postgres(_)) {
             self.execute("DELETE FROM outbox WHERE number = ANY(?1::bigint[])", params![numbers[..]])?;
         }
+        Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// Dead letters that were told to nobody and that nobody else has taken.
+    pub fn take_dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let Connection::Postgres(_) = self.connection else { return Ok(Vec::new()) };
+        let sql = "SELECT spool, seq, why, record FROM dead_letters WHERE told = 0
+             ORDER BY spool, seq LIMIT ?1 FOR UPDATE SKIP LOCKED";
+        self.connection.rows(sql, params![limit], |row| {
+            let spool = SpoolId(unbits(row.get(0)?));
+            Ok(DeadLetter { spool, seq: row.get(1)?, why: row.get(2)?, record: row.get(3)? })
+        })
+    }
+
+    /// They stay here; only once is enough.
+    pub fn dead_letter_told(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let sql = "UPDATE dead_letters SET told = 1 WHERE spool = ?1 AND seq = ?2";
+        self.execute(sql, params![bits(letter.spool.0), letter.seq])?;
         Ok(())
     }
 }

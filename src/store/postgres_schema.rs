@@ -41,8 +41,10 @@ CREATE TABLE dead_letters (
     seq BIGINT NOT NULL,
     why TEXT COLLATE "C" NOT NULL,
     record BYTEA NOT NULL,
+    told BIGINT NOT NULL DEFAULT 0,  -- 1: Kafka has it too
     PRIMARY KEY (spool, seq)
 );
+CREATE INDEX dead_letters_to_tell ON dead_letters (spool, seq) WHERE told = 0;
 CREATE TABLE catalogs (
     hash TEXT COLLATE "C" PRIMARY KEY,
     rulebook TEXT COLLATE "C" NOT NULL,

@@ -80,6 +80,7 @@ impl IndexerMetrics {
 #[derive(Debug, Default)]
 pub struct OutboxMetrics {
     pub told: Counter,
+    pub dead_letters: Counter,
     pub left_out: Counter,
     pub errors: Counter,
 }
@@ -88,9 +89,10 @@ impl OutboxMetrics {
     pub fn write(&self, page: &mut Page) {
         for (name, help, counter) in [
             ("afflux_outbox_told_total", "Revisions of decisions told to Kafka.", &self.told),
+            ("afflux_outbox_dead_letters_total", "Dead letters told to Kafka.", &self.dead_letters),
             (
                 "afflux_outbox_left_out_total",
-                "Revisions that cannot be read or that Kafka will never take.",
+                "Revisions that cannot be read, and what Kafka will never take.",
                 &self.left_out,
             ),
             ("afflux_outbox_errors_total", "Times that they could not be told; they are kept.", &self.errors),

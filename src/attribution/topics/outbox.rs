@@ -1,5 +1,5 @@
 //! Tells every revision of every decision to Kafka, at least once: what is delivered leaves the outbox, all else is sent
-//! again. Readers take the highest revision (contract V9).
+//! again. Readers take the highest revision (contract V9). Dead letters go their own topic the same way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,13 @@ use super::OutboxMetrics;
 use crate::event::SCHEMA;
 use crate::kafka::Cluster;
 use crate::kafka::producer::{Fault, NotSent, Pace, Producer, ProducerMetrics, Report};
-use crate::store::{Batch, Place, Store, StoreError, Told, View};
+use crate::store::{Batch, DeadLetter, Place, Store, StoreError, Told, View};
 
 /// Of one transaction.
 const MOST: usize = 500;
+
+/// Dead letters of one transaction: each may be large.
+const MOST_DEAD: usize = 32;
 
 /// The pause when there is nothing to tell, and after a failure.
 const IDLE: Duration = Duration::from_millis(250);
@@ -64,45 +67,117 @@ fn tell_until_it_fails(parts: &OutboxParts, stop: &dyn Fn() -> bool) -> Result<(
     let store_id = store.view().store_id().map_err(said)?;
     let producer =
         Producer::new(&parts.cluster, Pace { linger_ms: 50 }, parts.producer_metrics.clone()).map_err(said)?;
-    let topic = parts.cluster.attributions();
     while !stop() {
-        let batch = store.begin().map_err(said)?;
-        let waiting = batch.take_outbox(MOST).map_err(said)?;
-        if waiting.is_empty() {
-            drop(batch);
+        let told = revisions(parts, &mut store, store_id, &producer, stop)?;
+        if told + dead_letters(parts, &mut store, &producer, stop)? == 0 {
             std::thread::sleep(IDLE);
-            continue;
-        }
-        let partitions = producer.partitions(&topic, ASK).map_err(|fault| format!("{topic}: {fault:?}"))?;
-        let told = deliver(parts, &producer, &batch, (&topic, partitions, store_id), &waiting, stop)?;
-        batch.told(&told).map_err(said)?;
-        batch.commit().map_err(said)?;
-        if told.len() < waiting.len() && !stop() {
-            return Err(format!("{} revisions were not delivered", waiting.len() - told.len()));
         }
     }
     Ok(())
 }
 
-/// Returns the numbers of those that need not be told again.
-fn deliver(
+/// Tells the oldest revisions, in one transaction. Returns how many those were.
+fn revisions(
     parts: &OutboxParts,
+    store: &mut Store,
+    store_id: u64,
     producer: &Producer,
-    batch: &Batch<'_>,
-    (topic, partitions, store_id): (&str, u32, u64),
-    waiting: &[Told],
     stop: &dyn Fn() -> bool,
-) -> Result<Vec<i64>, String> {
-    let (mut told, mut reports) = (Vec::new(), Vec::new());
-    for (ticket, one) in waiting.iter().enumerate() {
-        let Some(message) = rendered(parts, batch, one)? else {
-            told.push(one.number);
-            continue;
-        };
-        let value = written(store_id, one.number, &message);
-        // All revisions of an order in one partition.
-        let partition = (xxh3_64(message.key.as_bytes()) % u64::from(partitions)) as i32;
-        match producer.send(topic, partition, message.key.as_bytes(), value.as_bytes(), ticket) {
+) -> Result<usize, String> {
+    let batch = store.begin().map_err(said)?;
+    let waiting = batch.take_outbox(MOST).map_err(said)?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let (mut done, mut letters, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, one) in waiting.iter().enumerate() {
+        match rendered(parts, &batch, one)? {
+            Some(message) => {
+                letters.push(Letter { value: written(store_id, one.number, &message).into(), key: message.key });
+                places.push(place);
+            }
+            None => done.push(one.number),
+        }
+    }
+    let delivered = deliver(producer, &parts.cluster.attributions(), &letters, stop)?;
+    for (letter, fate) in delivered {
+        let one = waiting[places[letter]];
+        match fate {
+            Fate::Delivered => parts.metrics.told.add(1),
+            Fate::Refused(why) => {
+                parts.metrics.left_out.add(1);
+                tracing::error!(conversion = one.id.0, why, "Kafka will never take this revision");
+            }
+        }
+        done.push(one.number);
+    }
+    batch.told(&done).map_err(said)?;
+    batch.commit().map_err(said)?;
+    all_or_an_error(waiting.len(), done.len(), "revisions", stop)
+}
+
+/// The same with records that could not be applied, as they came. They stay in the store.
+fn dead_letters(
+    parts: &OutboxParts,
+    store: &mut Store,
+    producer: &Producer,
+    stop: &dyn Fn() -> bool,
+) -> Result<usize, String> {
+    let batch = store.begin().map_err(said)?;
+    let waiting = batch.take_dead_letters(MOST_DEAD).map_err(said)?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let letter = |dead: &DeadLetter| Letter { key: format!("{}/{}", dead.spool, dead.seq), value: dead.record.clone() };
+    let letters: Vec<Letter> = waiting.iter().map(letter).collect();
+    let delivered = deliver(producer, &parts.cluster.dead_letters(), &letters, stop)?;
+    for (letter, fate) in &delivered {
+        let dead = &waiting[*letter];
+        match fate {
+            Fate::Delivered => parts.metrics.dead_letters.add(1),
+            Fate::Refused(why) => {
+                parts.metrics.left_out.add(1);
+                tracing::error!(spool = %dead.spool, seq = dead.seq, why, "Kafka will never take this dead letter");
+            }
+        }
+        batch.dead_letter_told(dead).map_err(said)?;
+    }
+    batch.commit().map_err(said)?;
+    all_or_an_error(waiting.len(), delivered.len(), "dead letters", stop)
+}
+
+fn all_or_an_error(of: usize, done: usize, what: &str, stop: &dyn Fn() -> bool) -> Result<usize, String> {
+    if done < of && !stop() {
+        return Err(format!("{} {what} were not delivered", of - done));
+    }
+    Ok(done)
+}
+
+/// What goes to a topic.
+struct Letter {
+    key: String,
+    value: Vec<u8>,
+}
+
+enum Fate {
+    Delivered,
+    /// For good.
+    Refused(&'static str),
+}
+
+/// Returns which letters need not be sent again, each with what became of it.
+fn deliver(
+    producer: &Producer,
+    topic: &str,
+    letters: &[Letter],
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<(usize, Fate)>, String> {
+    let partitions = producer.partitions(topic, ASK).map_err(|fault| format!("{topic}: {fault:?}"))?;
+    let mut reports = Vec::new();
+    for (ticket, Letter { key, value }) in letters.iter().enumerate() {
+        // All that has one key in one partition.
+        let partition = (xxh3_64(key.as_bytes()) % u64::from(partitions)) as i32;
+        match producer.send(topic, partition, key.as_bytes(), value, ticket) {
             Ok(()) => {}
             Err(NotSent::Full) => break,
             Err(NotSent::Fault(fault)) => return Err(format!("{topic}: {fault:?}")),
@@ -113,21 +188,12 @@ fn deliver(
         producer.flush(Duration::from_millis(200), &mut reports);
     }
     producer.purge(Duration::from_secs(1), &mut reports);
-    for Report { ticket, result } in reports {
-        match result {
-            Ok(_) => {
-                parts.metrics.told.add(1);
-                told.push(waiting[ticket].number);
-            }
-            Err(Fault::Record(why)) => {
-                parts.metrics.left_out.add(1);
-                tracing::error!(conversion = waiting[ticket].id.0, why, "Kafka will never take this revision");
-                told.push(waiting[ticket].number);
-            }
-            Err(_) => {}
-        }
-    }
-    Ok(told)
+    let fate = |Report { ticket, result }| match result {
+        Ok(_) => Some((ticket, Fate::Delivered)),
+        Err(Fault::Record(why)) => Some((ticket, Fate::Refused(why))),
+        Err(_) => None,
+    };
+    Ok(reports.into_iter().filter_map(fate).collect())
 }
 
 /// None where there is nothing to tell. A row that cannot be read is told of by a person: it must not hold up all others.
@@ -175,6 +241,7 @@ mod tests {
     use rdkafka::mocking::MockCluster;
 
     use super::*;
+    use crate::spool::SpoolId;
     use crate::store::{RowId, testing};
 
     #[test]
@@ -202,5 +269,30 @@ mod tests {
         assert_eq!((parts.metrics.told.value(), parts.metrics.left_out.value()), (2, 1));
         let batch = store.begin().unwrap();
         assert_eq!(batch.take_outbox(9).unwrap(), []);
+    }
+
+    #[test]
+    fn v14_a_dead_letter_is_told_once_and_stays() {
+        let home = testing::database();
+        let mut store = Store::open(&home.place).unwrap();
+        let letter = DeadLetter { spool: SpoolId(7), seq: 3, why: "no JSON".into(), record: b"rubbish".to_vec() };
+        let batch = store.begin().unwrap();
+        batch.bury(&letter).unwrap();
+        batch.commit().unwrap();
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t.dead-letters", 1, 1).unwrap();
+        let parts = OutboxParts {
+            cluster: Cluster { bootstrap_servers: mock.bootstrap_servers(), prefix: "t".into() },
+            place: home.place.clone(),
+            render: Box::new(|_, _| Ok(None)),
+            producer_metrics: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let began = Instant::now();
+        tell(&parts, || parts.metrics.dead_letters.value() > 0 || began.elapsed() > Duration::from_secs(30));
+        assert_eq!((parts.metrics.dead_letters.value(), parts.metrics.errors.value()), (1, 0));
+        let batch = store.begin().unwrap();
+        assert_eq!(batch.take_dead_letters(9).unwrap(), []);
+        assert_eq!(batch.view().dead_letter(SpoolId(7), 3).unwrap(), Some(letter));
     }
 }
