@@ -3,26 +3,34 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help run build test test-faults lint fmt bench clean
+.PHONY: help run cluster cluster-down build test test-faults lint fmt bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## build, start the embedded service with the demo catalog, print three curls that show it
 	@scripts/install build
 	@$(CARGO) build --locked --quiet
 	@scripts/demo
 
+cluster: ## three Kafka brokers, Redis, PostgreSQL, two edges, two attributions, a console; prints what to try
+	@scripts/install build servers
+	@$(CARGO) build --locked --quiet
+	@scripts/cluster up
+
+cluster-down: ## stop the cluster; what was answered stays in data/cluster
+	@scripts/cluster down
+
 build: ## the binary with fat LTO: target/dist/afflux
 	@scripts/install build
 	@$(CARGO) build --locked --profile dist
 
-test: ## everything that must hold: rules, lints, the service from outside, faults in their short form
-	@scripts/install build test
+test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, one machine and many
+	@scripts/install build test deploy servers
 	@scripts/test short
 
-test-faults: ## kill -9, power cuts and failing disks in their long form (root; about an hour)
-	@scripts/install build test
+test-faults: ## kill -9, power cuts, failing disks, servers and networks in their long form (root; hours)
+	@scripts/install build test servers
 	@scripts/test long
 
 lint: ## formatting and clippy, warnings are errors
@@ -38,5 +46,6 @@ bench: ## CPU per click beside nginx, latency, attribution and recovery; needs a
 	@scripts/bench
 
 clean: ## remove what was built and the demo's data
+	@scripts/cluster down
 	@$(CARGO) clean
 	@rm -rf data

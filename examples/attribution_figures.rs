@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use afflux::attribution::Settings;
+use afflux::attribution::consumer::shared::Layout;
 use afflux::attribution::consumer::{AttributionMetrics, Consumer, Reach, Records, Rules, Source, SpoolReach};
 use afflux::catalog::rulebook::{
     CheckoutRule, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules, PublisherStatus, RateBasis, Terms,
@@ -20,7 +21,7 @@ use afflux::clock::ManualClock;
 use afflux::event::ConversionIds;
 use afflux::money::{Currency, Rate};
 use afflux::spool::SpoolId;
-use afflux::store::Store;
+use afflux::store::{Place, Store};
 use afflux::time::TimeMs;
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -122,6 +123,7 @@ fn main() {
     };
     let snapshot = Snapshot::new(rulebook(), HashMap::new(), HashMap::new(), Links::default());
     let rules = Rules {
+        layout: Layout::Alone,
         keys,
         settings: Settings { dedupe_window_ms: 10_000, clock_skew_ms: 120_000, max_report_delay_days: 14 },
         catalog: Arc::new(ArcSwap::from_pointee(snapshot)),
@@ -129,7 +131,7 @@ fn main() {
     };
     let directory = tempfile::tempdir().unwrap();
     let metrics = AttributionMetrics::default();
-    let store = Store::open(&directory.path().join("afflux.sqlite")).unwrap();
+    let store = Store::open(&Place::Sqlite(directory.path().join("afflux.sqlite"))).unwrap();
     let mut consumer = Consumer::new(&mut source, store, &rules, &metrics).unwrap();
     let mut run = |what: String, events: u64| {
         let (began, cpu, made) = (Instant::now(), cpu_ms(), making.load(Relaxed));

@@ -35,6 +35,8 @@ pub mod intake;
 
 // what the doors need
 pub mod catalog;
+pub mod kafka;
+pub mod redis;
 pub mod spool;
 
 // from a click to money
@@ -43,6 +45,7 @@ pub mod commission;
 pub mod dedupe;
 pub mod ledger;
 pub mod rollup;
+pub mod shipper;
 pub mod touch;
 
 // where it rests and how it is read

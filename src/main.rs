@@ -31,6 +31,27 @@ enum Command {
         #[arg(long)]
         allow_changed_terms: bool,
     },
+    /// Redirects and intake of one machine among many; what they write goes to Kafka.
+    Edge {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Let a reload change terms that are in force or were.
+        #[arg(long)]
+        allow_changed_terms: bool,
+        /// Ship what lies in the spool directory, without listening, and end.
+        #[arg(long)]
+        drain_only: bool,
+    },
+    /// From Kafka to the books in PostgreSQL, by the touches in Redis.
+    Attribution {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Let a reload change terms that are in force or were.
+        #[arg(long)]
+        allow_changed_terms: bool,
+    },
+    /// Conversions and reports over the books in PostgreSQL.
+    Console(ConfigFile),
     /// Parse config and catalog, print the plan, start nothing.
     Check {
         #[command(flatten)]
@@ -49,6 +70,17 @@ enum Command {
     /// Read spool directories, also those of a dead machine.
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Send kept records of a spool to Kafka again, from a number on. Readers drop those that they have.
+    Reship {
+        /// 16 hex digits.
+        spool: String,
+        from: u64,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Make or check the topics in Kafka.
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// Count answered, spooled, consumed and attributed; name every gap.
     Reconcile(ConfigFile),
     /// Why a conversion earned whom how much: in words, then JSON.
@@ -88,6 +120,14 @@ struct SpoolDirectories {
 }
 
 #[derive(Subcommand)]
+enum TopicsCommand {
+    /// Make those that are not there.
+    Create(ConfigFile),
+    /// A line a topic; exit 1 with what differs and the command that mends it.
+    Check(ConfigFile),
+}
+
+#[derive(Subcommand)]
 enum LedgerCommand {
     /// Every entry as canonical NDJSON.
     Cat {
@@ -112,6 +152,15 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Serve { config, allow_changed_terms } => role::serve(config.config.as_deref(), allow_changed_terms),
+        Command::Edge { config, drain_only: true, .. } => role::drain_only(config.config.as_deref()),
+        Command::Edge { config, allow_changed_terms, .. } => role::edge(config.config.as_deref(), allow_changed_terms),
+        Command::Reship { spool, from, config } => role::reship(config.config.as_deref(), &spool, from),
+        Command::Topics(TopicsCommand::Create(file)) => role::topics_create(file.config.as_deref()),
+        Command::Topics(TopicsCommand::Check(file)) => role::topics_check(file.config.as_deref()),
+        Command::Attribution { config, allow_changed_terms } => {
+            role::attribution(config.config.as_deref(), allow_changed_terms)
+        }
+        Command::Console(file) => role::console(file.config.as_deref()),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),
         Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),

@@ -19,6 +19,7 @@ mod model;
 #[cfg(test)]
 mod proof;
 mod reduce;
+pub mod topics;
 mod touches;
 mod trace;
 

@@ -20,6 +20,14 @@ pub struct Rulebook {
     pub coupons: BTreeMap<MerchantId, BTreeMap<String, CouponRules>>,
 }
 
+impl Rulebook {
+    /// How long a click may count at most, by all terms there are or were.
+    pub fn longest_window_days(&self) -> u32 {
+        let terms = self.offers.values().flat_map(|offer| &offer.terms);
+        terms.map(|terms| terms.window_days).max().unwrap_or(0)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MerchantRules {
     pub currency: Currency,

@@ -133,6 +133,53 @@ sections! {
         /// The SQLite file. Its directory is the data directory: made keys and the order index lie there too.
         path: PathBuf = "\"data/afflux.sqlite\"",
     }
+    /// PostgreSQL, the store of attribution and console.
+    postgresql: PostgreSql {
+        /// A file with the connection URL alone in it: postgresql://user:password@host:5432/database.
+        url_file: Option<PathBuf> = (none, "\"postgresql.url\""),
+        /// Connections of a console for reports; one more waits for one of them.
+        readers: Int<1, 256> = "8",
+    }
+    /// Kafka, the log between edges and attribution.
+    kafka: Kafka {
+        /// Brokers to ask first, HOST:PORT, separated by commas.
+        bootstrap_servers: Option<String> = (none, "\"127.0.0.1:9092\""),
+        /// Topics are PREFIX.clicks, PREFIX.conversions, PREFIX.attributions and PREFIX.dead-letters; consumer groups
+        /// begin with it too.
+        prefix: String = "\"afflux\"",
+        /// What `afflux topics create` makes: partitions of clicks and conversions, copies of each, and how many copies
+        /// must have a record before it counts as delivered.
+        partitions: Int<1, 1_000> = "12",
+        replicas: Int<1, 15> = "3",
+        min_insync_replicas: Int<1, 15> = "2",
+        /// How long clicks and conversions are kept; 0 is the longest window and attribution.max_report_delay_days, and a
+        /// week more.
+        retention_days: Int<0, 36_500> = "0",
+    }
+    /// Redis: double clicks, the fast check of orders, and the touch index.
+    redis: Redis {
+        /// redis://HOST:PORT/DATABASE. A password stands in password_file.
+        url: String = "\"redis://127.0.0.1:6379/0\"",
+        /// A file with the password alone in it, or USER:PASSWORD; :PASSWORD for one with a colon.
+        password_file: Option<PathBuf> = (none, "\"redis.password\""),
+    }
+    /// From the spools to Kafka.
+    shipper: Shipper {
+        /// False leaves records in the spools until it is true again.
+        enabled: bool = "true",
+        /// Most records that are asked for duplicates and handed to Kafka at once.
+        batch_records: Int<1, 100_000> = "4096",
+        /// How long Kafka's client waits for more records before it sends a batch.
+        linger_ms: Int<0, 10_000> = "50",
+    }
+    /// Which clicks a visitor made lately: in Redis for attribution, in the store of serve.
+    touch: Touch {
+        /// Parts of the index in Redis, each with a position of its own; more than one only for a Redis Cluster. Changing
+        /// it makes the index anew.
+        buckets: Int<1, 1_024> = "1",
+        /// Touches of one visitor that are kept of one day; later ones are left out, counted, and decisions say so.
+        visitor_day_touches: Int<1, 65_536> = "4096",
+    }
     /// The log on this machine's disk.
     spool: Spool {
         directory: PathBuf = "\"data/spool\"",
@@ -171,6 +218,8 @@ sections! {
         /// Clicks of one visitor with the same offer, publisher and page within this time of the first are duplicates;
         /// with the same offer and publisher they are one touch.
         window_ms: Int<0, 3_600_000> = "10000",
+        /// How long the shipper waits for Redis before it goes on without looking for duplicates.
+        timeout_ms: Int<1, 10_000> = "20",
     }
     /// What is written down of a visitor.
     privacy: Privacy {
@@ -190,6 +239,10 @@ sections! {
         clock_skew_ms: Int<0, 3_600_000> = "120000",
         /// An order reported later than this is attributed by its own click ID alone.
         max_report_delay_days: Int<0, 3_650> = "14",
+        /// How long a conversion waits for the touch index before it is decided provisionally, by what is known.
+        grace_ms: Int<0, 86_400_000> = "60000",
+        /// How long an order waits whose click ID names a signing key that is not listed here yet.
+        unknown_key_wait_ms: Int<0, 86_400_000> = "600000",
     }
     /// Reading it back.
     report: Report {

@@ -171,7 +171,13 @@ fn resolved(mut keys: Keys, directory: &Path) -> Keys {
     let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
     resolve(&mut keys.store.path);
     resolve(&mut keys.spool.directory);
-    for path in [&mut keys.catalog.path, &mut keys.click.keys_file, &mut keys.edge.bots_file] {
+    for path in [
+        &mut keys.catalog.path,
+        &mut keys.click.keys_file,
+        &mut keys.edge.bots_file,
+        &mut keys.postgresql.url_file,
+        &mut keys.redis.password_file,
+    ] {
         path.as_mut().map(resolve);
     }
     keys
@@ -198,7 +204,7 @@ mod tests {
     #[test]
     fn p13_unknown_keys_and_sections_are_refused_all_at_once() {
         let error =
-            parse("[edge]\nlisten = \"nowhere\"\ncolour = 1\n[kafka]\nbootstrap_servers = \"x\"\n", &[]).unwrap_err();
+            parse("[edge]\nlisten = \"nowhere\"\ncolour = 1\n[broker]\nbootstrap_servers = \"x\"\n", &[]).unwrap_err();
         let lines: Vec<&str> = error.lines().collect();
         assert_eq!(lines.len(), 3, "{error}");
         assert!(
@@ -207,7 +213,7 @@ mod tests {
         );
         assert!(lines[1].starts_with("/etc/afflux/afflux.toml:3: edge.colour: unknown key"), "{error}");
         assert!(
-            lines[2].starts_with("/etc/afflux/afflux.toml:4: kafka: unknown key, allowed here: edge, api"),
+            lines[2].starts_with("/etc/afflux/afflux.toml:4: broker: unknown key, allowed here: edge, api"),
             "{error}"
         );
     }
@@ -235,7 +241,7 @@ mod tests {
     fn p14_an_unknown_variable_or_a_wrong_value_names_the_variable() {
         for (name, value) in [
             ("AFFLUX__SPOOL__COLOUR", "1"),
-            ("AFFLUX__KAFKA__BOOTSTRAP_SERVERS", "x"),
+            ("AFFLUX__KAFKA__SERVERS", "x"),
             ("AFFLUX__SPOOL__KEEP_DAYS", "many"),
             ("AFFLUX__SPOOL", "x"),
         ] {
@@ -307,6 +313,21 @@ mod tests {
         assert!(error.contains("operator_tokens_sha256: entry 1: ") && !error.contains("hunter2"), "{error}");
         let error = parse("", &[("AFFLUX__API__OPERATOR_TOKENS_SHA256", "hunter2")]).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn the_example_of_an_edge_is_whole() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/edge.toml");
+        let config = Config::load(Some(Path::new(path)), []).unwrap();
+        assert!(config.click.keys_file.is_some() && config.kafka.bootstrap_servers.is_some());
+    }
+
+    #[test]
+    fn the_example_of_an_attribution_is_whole() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/attribution.toml");
+        let config = Config::load(Some(Path::new(path)), []).unwrap();
+        assert!(config.click.keys_file.is_some() && config.kafka.bootstrap_servers.is_some());
+        assert!(config.postgresql.url_file.is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is in memory, bounded, and lost at a restart.
 
 mod group;
+pub mod shared;
 
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;

@@ -8,14 +8,16 @@ mod conversion_id;
 mod extra;
 mod refund;
 mod same;
+mod told;
 
 pub use click::Click;
 pub use conversion::{Conversion, Item, MerchantStatus};
 pub use conversion_id::{ConversionId, ConversionIds};
 pub use extra::Extra;
 pub use refund::{Refund, RefundItem, RefundReason};
+pub use told::{Address, Parked, SpoolState, address};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The `schema` of every event written today.
 pub const SCHEMA: u32 = 1;
@@ -26,6 +28,11 @@ pub enum Event<'a> {
     Click(Box<Click<'a>>),
     Conversion(Box<Conversion>),
     Refund(Box<Refund>),
+    /// How far a spool is, and that it gets no more: no records of a spool themselves.
+    Heartbeat(Box<SpoolState>),
+    Seal(Box<SpoolState>),
+    /// In place of a record.
+    Parked(Parked),
     /// An event that this version does not know; readers skip it (contract V3).
     Other(String),
 }
@@ -35,6 +42,18 @@ pub enum Event<'a> {
 pub struct NotAnEvent(#[from] serde_json::Error);
 
 impl<'a> Event<'a> {
+    pub fn heartbeat(state: &SpoolState) -> String {
+        written("heartbeat", state)
+    }
+
+    pub fn seal(state: &SpoolState) -> String {
+        written("seal", state)
+    }
+
+    pub fn parked(parked: &Parked) -> String {
+        written("parked", parked)
+    }
+
     pub fn parse(record: &'a [u8]) -> Result<Event<'a>, NotAnEvent> {
         #[derive(Deserialize)]
         struct Head<'a> {
@@ -50,7 +69,23 @@ impl<'a> Event<'a> {
             "click" => Event::Click(serde_json::from_slice(record)?),
             "conversion" => Event::Conversion(serde_json::from_slice(record)?),
             "refund" => Event::Refund(serde_json::from_slice(record)?),
+            "heartbeat" => Event::Heartbeat(serde_json::from_slice(record)?),
+            "seal" => Event::Seal(serde_json::from_slice(record)?),
+            "parked" => Event::Parked(serde_json::from_slice(record)?),
             other => Event::Other(other.to_owned()),
         })
     }
+}
+
+/// A JSON object of what every event has and these fields.
+fn written(event: &'static str, fields: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Whole<'f, F> {
+        event: &'static str,
+        schema: u32,
+        #[serde(flatten)]
+        fields: &'f F,
+    }
+    // Strings and numbers alone: it cannot fail.
+    serde_json::to_string(&Whole { event, schema: SCHEMA, fields }).unwrap_or_default()
 }

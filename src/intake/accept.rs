@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Intake;
 use super::fingerprint::Fingerprint;
-use super::order_index::{Claim, Mark, MarkKey};
+use super::order_index::{Mark, MarkKey};
 use super::refund::RefundReport;
 use super::report::Report;
 use crate::api::{Fault, Problem};
@@ -115,7 +115,8 @@ impl Intake {
             open.entry(submission.key).or_default().push(index);
         }
         while let Some(first) = open.keys().next().copied() {
-            let claimed = self.claim_free(first, &open).await;
+            let others = open.keys().copied().filter(|key| *key != first);
+            let claimed = self.index.claim_free(first, others).await;
             let keys: Vec<MarkKey> = claimed.iter().map(|(key, _)| *key).collect();
             // Without the index every report counts as new (contract I15).
             let known = self.index.look(keys.clone()).await.unwrap_or_else(|| vec![None; keys.len()]);
@@ -128,15 +129,6 @@ impl Intake {
             self.finish(round, &mut verdicts).await?;
         }
         Ok(verdicts)
-    }
-
-    /// Waits for the claim on `first`, then takes what is free of the others.
-    async fn claim_free(&self, first: MarkKey, open: &BTreeMap<MarkKey, Vec<usize>>) -> Vec<(MarkKey, Claim)> {
-        let mut claimed = vec![(first, self.index.claim(first).await)];
-        for key in open.keys().copied().filter(|key| *key != first) {
-            claimed.extend(self.index.try_claim(key).map(|claim| (key, claim)));
-        }
-        claimed
     }
 
     /// Compares with what is durable or came before in this round, and appends what is new.

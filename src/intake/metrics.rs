@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use super::OrderIndex;
 use super::accept::Verdict;
 use crate::metrics::{Counter, Histogram, Page};
 
@@ -53,8 +54,8 @@ impl Metrics {
         self.reports[kind as usize][at].add_shared(1);
     }
 
-    /// `index_unavailable` is the order index's own count.
-    pub fn write(&self, index_unavailable: u64, page: &mut Page) {
+    /// With what the order index counts itself.
+    pub fn write(&self, index: &OrderIndex, page: &mut Page) {
         let requests = samples(&self.requests, "route", &ROUTES, "status", &STATUSES);
         let requests: Vec<_> = requests.iter().map(|(labels, value)| (&labels[..], *value)).collect();
         page.counter("afflux_intake_requests_total", "Answers to merchants, by route and status.", &requests);
@@ -69,7 +70,12 @@ impl Metrics {
         page.counter(
             "afflux_intake_order_index_unavailable_total",
             "Questions to the order index that it did not answer; reports were accepted without it.",
-            &[(&[], index_unavailable)],
+            &[(&[], index.unavailable.value())],
+        );
+        page.counter(
+            "afflux_intake_claims_outwaited_total",
+            "Claims of other edges that took too long to wait for.",
+            &[(&[], index.outwaited.value())],
         );
     }
 }

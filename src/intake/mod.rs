@@ -58,7 +58,7 @@ impl Intake {
     }
 
     pub fn write_metrics(&self, page: &mut Page) {
-        self.metrics.write(self.index_unavailable(), page);
+        self.metrics.write(&self.index, page);
     }
 
     /// Questions to the order index that got no answer.

@@ -1,10 +1,9 @@
 //! What the commands that look at the store have in common: they write, say whether they found good or bad, or fail.
 
 use std::io;
-use std::path::Path;
 
 use crate::spool::inspect::NotInspected;
-use crate::store::{OpenError, Reader, StoreError};
+use crate::store::{OpenError, Place, Reader, StoreError};
 
 /// What a command found; its exit code (contract P2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +49,6 @@ impl Verdict {
 }
 
 /// The store of a running process, or of a dead one.
-pub fn open(store_path: &Path) -> Result<Reader, CommandError> {
-    Ok(Reader::open(store_path)?)
+pub fn open(place: &Place) -> Result<Reader, CommandError> {
+    Ok(Reader::open(place)?)
 }

@@ -8,7 +8,7 @@ use crate::attribution::{Decision, Outcome, Reason, State, Step};
 use crate::catalog::{MerchantId, PublisherId};
 use crate::event::{ConversionId, Refund, RefundItem, RefundReason};
 use crate::money::{Currency, MinorUnits};
-use crate::store::{ConversionRow, DecisionRow, StoreError, View};
+use crate::store::{ConversionRow, DecisionRow, Stand, StoreError, View};
 use crate::time::TimeMs;
 
 /// Types of one order that are shown; offers have a handful.
@@ -30,6 +30,9 @@ pub struct Answer {
     pub reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Decided by what was known while the touch index was not to be had: decided again when it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
     #[serde(flatten)]
     pub decided: Option<Decided>,
 }
@@ -115,11 +118,13 @@ impl Answer {
         let decision = view.latest_decision(row.id)?;
         let pending = Answer::pending(report.conversion_id, report.merchant_id, Some(known));
         let Some(DecisionRow { facts, decision, .. }) = decision else { return Ok(pending) };
+        let waiting = view.waiting_of(row.id)?;
         let more_refunds = facts.refund_count().checked_sub(refunds.len() as u64).filter(|more| *more > 0);
         Ok(Answer {
             outcome: outcome_name(decision.outcome),
             reason: decision.reason,
             state: decision.state,
+            provisional: waiting.is_some_and(|waiting| waiting.stand == Stand::Provisional),
             decided: Some(Decided { more_refunds, ..Decided::of(decision, refunds) }),
             ..pending
         })
@@ -139,6 +144,7 @@ impl Answer {
             outcome: "pending",
             reason: None,
             state: None,
+            provisional: false,
             decided: None,
         }
     }

@@ -17,4 +17,5 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use conversion::Answer;
 pub use routes::{Reports, routes};

@@ -23,7 +23,7 @@ use crate::api::{self, Access, Caller, Fault, Problem};
 use crate::catalog::{MerchantId, Snapshot};
 use crate::event::ConversionIds;
 use crate::metrics::{Counter, Page};
-use crate::store::{StoreError, View};
+use crate::store::{Place, StoreError, View};
 
 /// Look-ups at once; the rest waits, each on its own connection, and connections are bounded.
 const MAX_LOOKUPS: usize = 8;
@@ -167,11 +167,12 @@ async fn get_performance(State(reports): State<Arc<Reports>>, request: Request) 
 }
 
 impl Reports {
-    pub fn new(access: Arc<Access>, ids: ConversionIds, store_path: std::path::PathBuf, zone: TimeZone) -> Reports {
+    /// `connections`: most to the store at once.
+    pub fn new(access: Arc<Access>, ids: ConversionIds, store: Place, connections: usize, zone: TimeZone) -> Reports {
         Reports {
             access,
             ids,
-            readers: Arc::new(Readers::new(store_path)),
+            readers: Arc::new(Readers::new(store, connections)),
             zone,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
@@ -230,6 +231,7 @@ impl Reports {
                 }
             },
             Ok(Err(NotRead::Open(error))) => error.to_string(),
+            Ok(Err(NotRead::Busy)) => NotRead::<StoreError>::Busy.to_string(),
             Err(error) => error.to_string(),
         };
         self.metrics.unavailable.add_shared(1);

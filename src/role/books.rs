@@ -4,13 +4,15 @@
 use std::path::Path;
 
 use super::printing::{complain, printed};
-use super::{Exit, Failure, configured};
+use super::{Exit, Failure, configured, place};
+use crate::clock::{Clock, WallClock};
 use crate::config::Config;
 use crate::report::command::{self, CommandError};
 use crate::report::explain::{self, Which};
 use crate::report::{ledger, reconcile as books};
-use crate::spool::inspect;
-use crate::store::OpenError;
+use crate::shipper::cursor;
+use crate::spool::{SpoolId, inspect};
+use crate::store::{OpenError, Place};
 use crate::time::TimeMs;
 
 pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json: bool) -> Result<Exit, Failure> {
@@ -20,15 +22,13 @@ pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json:
         (Some(id), None) => Which::Id(id.to_owned()),
         (None, None) => return Err(Failure::usage("a conversion ID or --order MERCHANT/ORDER[/TYPE] is needed")),
     };
+    let store = place::place(&config).map_err(Failure::usage)?;
     let exit = printed(|out| {
-        let mut reader = command::open(&config.store.path)?;
+        let mut reader = command::open(&store)?;
         explain::explain(&mut reader, &which, json, out)
     })?;
     if exit == Exit::Negative {
-        complain(format!(
-            "{which}: not in {}; it is not decided yet, or was never reported",
-            config.store.path.display()
-        ));
+        complain(format!("{which}: not in {store}; it is not decided yet, or was never reported"));
     }
     Ok(exit)
 }
@@ -36,21 +36,26 @@ pub fn explain(file: Option<&Path>, id: Option<&str>, order: Option<&str>, json:
 pub fn ledger_cat(file: Option<&Path>, as_of: Option<&str>) -> Result<Exit, Failure> {
     let config = configured(file)?;
     let until = as_of.map(|text| point_in_time(text, &config)).transpose()?;
-    printed(|out| ledger::cat(&mut command::open(&config.store.path)?, until, out))
+    let store = place::place(&config).map_err(Failure::usage)?;
+    printed(|out| ledger::cat(&mut command::open(&store)?, until, out))
 }
 
 pub fn ledger_check(file: Option<&Path>) -> Result<Exit, Failure> {
     let config = configured(file)?;
-    printed(|out| ledger::check(&mut command::open(&config.store.path)?, out))
+    let store = place::place(&config).map_err(Failure::usage)?;
+    printed(|out| ledger::check(&mut command::open(&store)?, out))
 }
 
 pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     let config = configured(file)?;
+    let store = place::place(&config).map_err(Failure::usage)?;
     printed(|out| {
         let disk = disk(&config)?;
-        match command::open(&config.store.path) {
-            Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, out),
-            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, out),
+        let cluster = matches!(store, Place::Postgres(_)) || config.kafka.bootstrap_servers.is_some();
+        let asked = books::Asked { cluster, now: WallClock::start().now() };
+        match command::open(&store) {
+            Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, asked, out),
+            Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, asked, out),
             Err(error) => Err(error),
         }
     })
@@ -69,8 +74,18 @@ fn disk(config: &Config) -> Result<books::Disk, CommandError> {
         unspooled: survey.position.unspooled,
         late: survey.position.undurable - survey.position.unspooled,
         tail: survey.position.tail,
+        shipped: shipped(&survey.directory, survey.position.spool),
     });
     Ok(books::Disk { spooled: spooled.collect(), faults: surveyed.faults })
+}
+
+/// How far Kafka has acknowledged a spool, by the cursor in its directory. Where nothing ever shipped there is none.
+fn shipped(directory: &Path, spool: SpoolId) -> Option<u64> {
+    match cursor::read(directory, spool) {
+        Ok(cursor::Found::Cursor(cursor)) => Some(cursor.next),
+        // A damaged one is made anew by the shipper, which sends again.
+        Ok(cursor::Found::None | cursor::Found::Damaged) | Err(_) => None,
+    }
 }
 
 /// A date is the start of that day in `report.time_zone`, anything else RFC 3339 (contract P5).

@@ -35,6 +35,13 @@ impl Doors {
     }
 }
 
+#[allow(dead_code, reason = "for the roles without a door of visitors")]
+/// One listener alone, for a role that has not all doors. `key` is the one that names the address.
+pub fn bind_one(config: &Config, key: &str, address: SocketAddr) -> Result<TcpListener, Violation> {
+    // As many as were asked for.
+    listeners(config, key, address, 1).map(|mut bound| bound.remove(0))
+}
+
 fn listeners(config: &Config, key: &str, address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Violation> {
     bind_group(address, count).map_err(|error| {
         let allowed = "an address of this machine with a free port is allowed";

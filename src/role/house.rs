@@ -1,88 +1,48 @@
-//! What the threads of `serve` share, and how each stage is made from the configuration.
+//! What the threads of a machine that answers share, and how each stage is made from the configuration.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::KeyReloads;
-use super::{Failure, descriptors, keys, preflight};
+use super::base::Base;
+use super::{Failure, preflight};
 use crate::api::Access;
-use crate::attribution::Settings;
-use crate::attribution::consumer::Rules;
-use crate::catalog::Current;
-use crate::click::Keys;
 use crate::clock::WallClock;
 use crate::config::Config;
+use crate::edge;
 use crate::event::ConversionIds;
-use crate::http::Limits;
 use crate::intake::{Intake, Log, OrderIndex};
-use crate::report::Reports;
 use crate::spool::{Durability, Options, Spools, Topic};
-use crate::store::Store;
-use crate::{edge, intake, report};
 
+/// A `Base` with spools: a machine that answers.
 pub struct House {
-    pub config: Config,
-    pub clock: Arc<WallClock>,
-    pub keys: Arc<Keys>,
-    pub key_reloads: Arc<KeyReloads>,
-    pub catalog: Arc<Current>,
+    pub base: Base,
     pub spools: Arc<Spools>,
 }
 
+impl std::ops::Deref for House {
+    type Target = Base;
+    fn deref(&self) -> &Base {
+        &self.base
+    }
+}
+
 impl House {
-    /// Reads everything that can be wrong before a port is bound: catalog, keys, what lies in the spool directory.
-    pub fn build(config: Config) -> Result<House, Failure> {
-        let catalog = Current::load(config.catalog.path.as_deref(), config.catalog.allow_changed_terms);
-        let catalog = preflight::together(&config, catalog)?;
-        let directory = config.data_directory();
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
-        let keys = keys::read_or_make(&config).map_err(Failure::usage)?;
-        // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
-        Store::open(&config.store.path).map_err(|error| Failure::io(format!("store.path: {error}")))?;
-        let clock = Arc::new(WallClock::start());
-        let spools = Spools::open(spool_options(&config), clock.clone())
-            .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))?;
-        let (keys, catalog, spools) = (Arc::new(keys), Arc::new(catalog), Arc::new(spools));
-        Ok(House { config, clock, keys, key_reloads: Arc::default(), catalog, spools })
+    pub fn build(base: Base) -> Result<House, Failure> {
+        let spools = open_spools(&base.config, base.clock.clone())?;
+        Ok(House { base, spools: Arc::new(spools) })
     }
 
-    /// The bounds of each door, where the process may have `descriptors` files open.
-    pub fn limits(&self, descriptors: usize) -> Limits {
-        descriptors::limits(&self.config, self.config.workers(), descriptors)
-    }
-
-    /// The API's stages and their routes, merged.
-    pub fn api(&self) -> Result<(Arc<Intake>, Arc<Reports>, axum::Router), Failure> {
-        let config = &self.config;
-        let tokens = config.api.operator_tokens_sha256.iter().map(|hash| hash.0).collect();
-        let rate = NonZeroU32::new(config.limits.requests_per_merchant_s.0 as u32);
-        let access = Arc::new(Access::new(self.catalog.handle(), tokens, rate, self.clock.clone()));
+    /// The door of merchants' reports, with a spool of its own.
+    pub fn intake(&self, access: Arc<Access>, index: OrderIndex) -> Result<Arc<Intake>, Failure> {
         let writer = self.spools.writer(Topic::Conversions, 0).map_err(spool_failure)?;
-        let index = OrderIndex::start(config.data_directory().join("orders.sqlite")).map_err(Failure::internal)?;
-        let max_future_ms = config.intake.max_future_s.0 as i64 * 1_000;
+        let max_future_ms = self.config.intake.max_future_s.0 as i64 * 1_000;
         let ids = ConversionIds::new(&self.keys);
-        let intake = Arc::new(Intake::new(access.clone(), ids, Log::new(writer), index, max_future_ms));
-        let zone = config.report.time_zone.0.clone();
-        let ids = ConversionIds::new(&self.keys);
-        let reports = Arc::new(Reports::new(access, ids, config.store.path.clone(), zone));
-        let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
-        Ok((intake, reports, router))
+        Ok(Arc::new(Intake::new(access, ids, Log::new(writer), index, max_future_ms)))
     }
 
-    /// What decisions are made with.
-    pub fn rules(&self) -> Rules {
-        Rules {
-            keys: self.keys.clone(),
-            settings: Settings {
-                dedupe_window_ms: self.config.dedupe.window_ms.0 as i64,
-                clock_skew_ms: self.config.attribution.clock_skew_ms.0 as i64,
-                max_report_delay_days: self.config.attribution.max_report_delay_days.0 as u32,
-            },
-            catalog: self.catalog.handle(),
-            clock: self.clock.clone(),
-        }
+    /// The order index of one machine, in the data directory.
+    pub fn embedded_order_index(&self) -> Result<OrderIndex, Failure> {
+        OrderIndex::start(self.config.data_directory().join("orders.sqlite")).map_err(Failure::internal)
     }
 
     /// What all edge workers are told.
@@ -92,7 +52,7 @@ impl House {
             fallback_url: config.edge.fallback_url.as_ref().map(|url| url.0.clone()),
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
             cookie_max_age_s: config.edge.cookie_max_age_s.0,
-            name: config.edge.name.clone().unwrap_or_else(host_name),
+            name: name(config),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
             bots: preflight::bots(config).map_err(Failure::usage)?,
@@ -100,6 +60,17 @@ impl House {
             disk_wait: disk_wait(config),
         }))
     }
+}
+
+/// Opens what lies in the spool directory.
+pub fn open_spools(config: &Config, clock: Arc<WallClock>) -> Result<Spools, Failure> {
+    Spools::open(spool_options(config), clock)
+        .map_err(|error| Failure::io(format!("spool.directory: {}: {error}", config.spool.directory.display())))
+}
+
+/// The machine's name in events.
+pub fn name(config: &Config) -> String {
+    config.edge.name.clone().unwrap_or_else(host_name)
 }
 
 pub fn spool_failure(error: std::io::Error) -> Failure {

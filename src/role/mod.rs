@@ -1,31 +1,48 @@
 //! Roles wire the stages together and do nothing else. Nothing below imports them.
 
+mod attribution;
+mod base;
 mod books;
 mod check;
 mod click;
+mod cluster;
+mod console;
 mod descriptors;
 mod doors;
+mod edge;
 mod edge_worker;
 mod exit;
 mod house;
 mod keys;
+mod links;
 mod logging;
 mod observed;
+mod place;
 mod preflight;
 mod printing;
+mod reship;
+mod running;
 mod serve;
+mod shipping;
 mod signals;
 mod spool;
 mod spool_source;
+mod threads;
+mod topics;
 
 use std::path::Path;
 
+pub use attribution::attribution;
 pub use books::{explain, ledger_cat, ledger_check, reconcile};
 pub use check::check;
 pub use click::click;
+pub use console::console;
+pub use edge::{drain_only, edge};
 pub use exit::{Exit, Failure, report};
+pub use reship::reship;
 pub use serve::serve;
 pub use spool::{spool_cat, spool_ls, spool_verify};
+pub use topics::{topics_check, topics_create};
 
 use crate::config::Config;
 

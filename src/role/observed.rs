@@ -3,64 +3,76 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::base::Base;
 use super::house::House;
 use crate::admin::Admin;
-use crate::attribution::consumer::AttributionMetrics;
 use crate::edge;
 use crate::http::Door;
 use crate::intake::Intake;
 use crate::metrics::Page;
-use crate::report::Reports;
 
 /// A clock further off than this drops readiness.
 const NOT_READY_MS: i64 = 60_000;
 
-pub struct Observed {
+/// The stages of a machine that answers visitors and merchants.
+pub struct Answering {
     pub edge: Vec<Arc<edge::Metrics>>,
     pub edge_door: Arc<Door>,
     pub api_door: Arc<Door>,
-    pub attribution: Arc<AttributionMetrics>,
     pub intake: Arc<Intake>,
-    pub reports: Arc<Reports>,
 }
 
-pub fn admin(house: &House, observed: Observed) -> Admin {
-    let Observed { edge, edge_door, api_door, attribution, intake, reports } = observed;
-    let (spools, catalog, clock) = (house.spools.clone(), house.catalog.clone(), house.clock.clone());
-    let visitors = edge_door.clone();
-    let key_reloads = house.key_reloads.clone();
-    let (spool_state, clock_state) = (spools.clone(), clock.clone());
+/// What every role shows.
+pub fn base(base: &Base) -> Admin {
+    let (catalog, clock, key_reloads) = (base.catalog.clone(), base.clock.clone(), base.key_reloads.clone());
+    let clock_state = clock.clone();
     Admin {
         metrics: vec![
-            Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)),
-            Box::new(move |page| doors(&edge_door, &api_door, page)),
-            Box::new(move |page| spools.write_metrics(page)),
             Box::new(move |page| catalog.write_metrics(page)),
             Box::new(move |page| key_reloads.write_metrics(page)),
-            Box::new(move |page| intake.write_metrics(page)),
-            Box::new(move |page| attribution.write(page)),
-            Box::new(move |page| reports.write_metrics(page)),
             Box::new(move |page| {
                 let difference = clock.difference_ms() as f64 / 1_000.0;
                 let help = "System clock minus ours; above 1 look after the clock, above 60 the node is not ready.";
                 page.gauge("afflux_clock_difference_seconds", help, &[(&[], difference)]);
             }),
         ],
-        not_ready: vec![
-            Box::new(move || spool_state.trouble()),
-            Box::new(move || {
-                let difference = clock_state.difference_ms();
-                (difference.abs() > NOT_READY_MS).then(|| format!("the clock is off by {difference} ms"))
-            }),
-        ],
+        not_ready: vec![Box::new(move || {
+            let difference = clock_state.difference_ms();
+            (difference.abs() > NOT_READY_MS).then(|| format!("the clock is off by {difference} ms"))
+        })],
         draining: AtomicBool::new(false),
     }
 }
 
+/// The same with doors and spools.
+pub fn answering(house: &House, answering: Answering) -> Admin {
+    let Answering { edge, edge_door, api_door, intake } = answering;
+    let (spools, visitors) = (house.spools.clone(), edge_door.clone());
+    let spool_state = spools.clone();
+    let mut admin = base(house);
+    admin.metrics.push(Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)));
+    admin.metrics.push(Box::new(move |page| doors(&edge_door, &api_door, page)));
+    admin.metrics.push(Box::new(move |page| spools.write_metrics(page)));
+    admin.metrics.push(Box::new(move |page| intake.write_metrics(page)));
+    admin.not_ready.push(Box::new(move || spool_state.trouble()));
+    admin
+}
+
+/// The door of a role that has the API alone.
+pub fn api_door(api: &Door, page: &mut Page) {
+    write_doors(&[("api", api)], page);
+}
+
 fn doors(edge: &Door, api: &Door, page: &mut Page) {
-    let open: [(&[(&str, &str)], usize); 2] = [(&[("door", "edge")], edge.open()), (&[("door", "api")], api.open())];
-    page.gauge("afflux_http_connections", "Open connections.", &open);
-    let away: [(&[(&str, &str)], u64); 2] =
-        [(&[("door", "edge")], edge.turned_away()), (&[("door", "api")], api.turned_away())];
-    page.counter("afflux_http_turned_away_total", "Connections answered 503 before a request was heard.", &away);
+    write_doors(&[("edge", edge), ("api", api)], page);
+}
+
+fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
+    let labels: Vec<[(&str, &str); 1]> = doors.iter().map(|(name, _)| [("door", *name)]).collect();
+    let of = |count: fn(&Door) -> u64| -> Vec<(&[(&str, &str)], u64)> {
+        labels.iter().zip(doors).map(|(label, (_, door))| (&label[..], count(door))).collect()
+    };
+    page.gauge("afflux_http_connections", "Open connections.", &of(|door| door.open() as u64));
+    let help = "Connections answered 503 before a request was heard.";
+    page.counter("afflux_http_turned_away_total", help, &of(Door::turned_away));
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Failure, keys};
+use super::{Failure, keys, place};
 use crate::config::Config;
 use crate::edge::Bots;
 use crate::toml_reader::{Violation, Violations};
@@ -15,6 +15,7 @@ pub fn together<T>(config: &Config, result: Result<T, Violations>) -> Result<T, 
     if config.click.keys_file.is_some() {
         keys::read(config).err().into_iter().for_each(|violation| violations.add(violation));
     }
+    place::postgres(config).err().into_iter().for_each(|violation| violations.add(violation));
     bots(config).err().into_iter().for_each(|violation| violations.add(violation));
     let result = result.map_err(|found| violations.extend(found));
     violations.none().map_err(Failure::usage)?;

@@ -137,8 +137,9 @@ pub fn verify(
 }
 
 /// A spool as the disk has it, for the books.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
+    pub directory: PathBuf,
     pub position: Position,
     /// The number of the first record that is still there.
     pub first: u64,
@@ -224,7 +225,8 @@ impl View {
         // Of a live one more may have been written since it was listed.
         let seen = (walked.first + walked.read).max(position.synced);
         let records = position.sealed.map_or(seen, |(records, _)| records);
-        Ok(Survey { position, first: walked.first, records, is_live: self.is_live, lost: walked.lost })
+        let directory = self.spool.directory.clone();
+        Ok(Survey { directory, position, first: walked.first, records, is_live: self.is_live, lost: walked.lost })
     }
 
     fn walk(&self, complaints: &mut impl Write, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Walked> {

@@ -16,7 +16,7 @@ use super::faults::Place;
 use super::listing::{self, ASIDE, Listing, Rest};
 use super::shelf::Known;
 use super::spools::Inner;
-use super::{LEAST_SEGMENTS, SpoolId, search};
+use super::{LEAST_SEGMENTS, PARKED_FILE, SpoolId, search};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CLEAN_EVERY: Duration = Duration::from_secs(5);
@@ -195,7 +195,8 @@ impl Keeper {
             let Some((records, newest_ms)) = spool.position.sealed else { continue };
             let consumed = inner.consumed_of(spool.id()).max(spool.position.deleted_below) >= records;
             let expired = now_ms.saturating_sub(newest_ms) > keep_ms(inner);
-            if consumed && expired && !control::is_live(&spool.directory) {
+            let is_kept = || spool.directory.join(PARKED_FILE).exists() || control::is_live(&spool.directory);
+            if consumed && expired && !is_kept() {
                 // A part that cannot be removed is met again.
                 if let Err(error) = gone_already(fs::remove_dir_all(&spool.directory)) {
                     inner.census.tell(inner, &spool.directory, &format!("it cannot be removed: {error}"));

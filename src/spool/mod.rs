@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use chain::Chain;
 pub use page::Position;
 pub use reader::{Item, Reader};
-pub use shelf::{Known, Stranger};
+pub use shelf::{Known, Stranger, find};
 pub use spools::{Spools, Unsealed};
 
 /// What a spool carries; each kind feeds one topic.
@@ -67,6 +67,10 @@ impl Topic {
             Topic::Clicks => "clicks",
             Topic::Conversions => "conversions",
         }
+    }
+
+    pub fn named(name: &str) -> Option<Topic> {
+        [Topic::Clicks, Topic::Conversions].into_iter().find(|topic| topic.name() == name)
     }
 
     fn from_number(number: u64) -> Option<Topic> {
@@ -92,6 +96,9 @@ pub enum Durability {
     /// On disk when answered: survives a power cut.
     Disk,
 }
+
+/// What could not be passed on lies in a spool's directory under this name. While it does the directory is not removed.
+pub const PARKED_FILE: &str = "parked";
 
 /// Segments for which each spool needs room: the one that is written, the one made ahead, and one that waits to be
 /// consumed.

@@ -123,6 +123,21 @@ pub fn named(directory: &Path) -> io::Result<Vec<Entry>> {
     }
 }
 
+/// The spool of this ID in the directory of all spools.
+pub fn find(directory: &Path, spool: SpoolId) -> io::Result<Option<Known>> {
+    for topic in [Topic::Clicks, Topic::Conversions] {
+        match examine(&directory.join(name(topic, spool))) {
+            Some(Entry::Spool(known)) => return Ok(Some(known)),
+            Some(Entry::Broken { directory, why, .. }) => {
+                return Err(io::Error::other(format!("{}: {why}", directory.display())));
+            }
+            Some(Entry::Stranger(stranger)) => return Err(io::Error::other(stranger.to_string())),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
 /// What is in the directory of all spools.
 pub fn configured(directory: &Path) -> io::Result<Vec<Entry>> {
     Ok(directories(directory)?.iter().filter_map(|path| examine(path)).collect())

@@ -90,6 +90,11 @@ impl Spools {
         &self.inner
     }
 
+    /// Where they lie.
+    pub fn directory(&self) -> &Path {
+        &self.inner.options.directory
+    }
+
     /// Makes a new spool. `worker` only tells apart the spools of one start.
     pub fn writer(&self, topic: Topic, worker: u16) -> io::Result<Writer> {
         let inner = &self.inner;

@@ -1,8 +1,7 @@
 //! Facts of an order: the report that won, the clicks that may have brought it, the merchant's status.
 
-use rusqlite::{Row, params};
-
-use super::{Batch, StoreError, View, bits, read_json, unbits, write_json};
+use super::value::{Row, params};
+use super::{Batch, Connection, StoreError, View, bits, read_json, unbits, write_json};
 use crate::attribution::{Clicks, Extent, OwnClick, Settings, Touch};
 use crate::catalog::MerchantId;
 use crate::click::{CLICK_ID_BYTES, ClickId, VisitorKey};
@@ -70,6 +69,9 @@ pub struct ConversionRow {
     pub booked: TimeMs,
 }
 
+/// A row, or why it does not read back.
+type ReadRow = (RowId, Result<ConversionRow, StoreError>);
+
 impl NewConversion<'_> {
     /// As it reads back under its number.
     pub fn row(&self, id: RowId) -> ConversionRow {
@@ -97,13 +99,21 @@ impl StatusFact {
     }
 }
 
+macro_rules! columns {
+    () => {
+        "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, status_seq, catalog, \
+         settings, revision, booked_ms, extent"
+    };
+}
+
 impl Batch<'_> {
     pub fn add_conversion(&self, new: &NewConversion<'_>) -> Result<RowId, StoreError> {
         let report = new.report;
-        self.execute(
+        let id = self.connection.one(
             "INSERT INTO conversions (conversion_id, merchant_id, order_id, type, occurred_at_ms, content_hash, report,
                  spool, seq, own_click, touches, extent, catalog, settings, revision, booked_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15)
+             RETURNING id",
             params![
                 report.conversion_id,
                 report.merchant_id.0,
@@ -121,8 +131,8 @@ impl Batch<'_> {
                 write_json("settings", &new.settings)?,
                 report.received_at_ms.0,
             ],
+            |row| row.get(0).map(RowId),
         )?;
-        let id = RowId(self.transaction.last_insert_rowid());
         if let Some(status) = &new.status {
             self.record_status(id, status)?;
         }
@@ -152,6 +162,37 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Once the key of its click ID is listed.
+    pub fn record_own_click(&self, id: RowId, own_click: OwnClick) -> Result<(), StoreError> {
+        let own_click = write_json("own click", &own_click)?;
+        self.execute("UPDATE conversions SET own_click = ?2 WHERE id = ?1", params![id.0, own_click])?;
+        Ok(())
+    }
+
+    /// Those that nobody else is at, in the order of their numbers. They are this transaction's. One that does not read
+    /// back says so by itself.
+    pub fn lock_free_conversions(&self, ids: &[RowId]) -> Result<Vec<ReadRow>, StoreError> {
+        let mut ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let read = |row: &Row<'_>| Ok((RowId(row.get(0)?), conversion_row(row)));
+        match self.connection {
+            Connection::Postgres(_) => {
+                let sql = concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM conversions WHERE id = ANY(?1::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+                );
+                self.connection.rows(sql, params![ids[..]], read)
+            }
+            Connection::Sqlite(_) => {
+                let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE id = ?1");
+                let found = ids.into_iter().map(|id| self.connection.first(sql, params![id], read).transpose());
+                found.flatten().collect()
+            }
+        }
+    }
+
     pub fn record_clicks(&self, id: RowId, clicks: &Clicks) -> Result<(), StoreError> {
         self.execute(
             "UPDATE conversions SET touches = ?2, extent = ?3 WHERE id = ?1",
@@ -170,28 +211,81 @@ impl Batch<'_> {
     ) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO visitors (visitor, since_ms, until_ms, conversion) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET since_ms = min(since_ms, excluded.since_ms)",
+             ON CONFLICT (visitor, until_ms, conversion) DO UPDATE SET since_ms =
+                 CASE WHEN excluded.since_ms < visitors.since_ms THEN excluded.since_ms ELSE visitors.since_ms END",
             params![bits(visitor.0), since.0, until.0, id.0],
         )?;
         Ok(())
     }
 
+    /// On PostgreSQL only when it is a minute further: all who write would wait for each other at this one row.
     pub fn record_horizon(&self, horizon: Horizon) -> Result<(), StoreError> {
-        self.execute("UPDATE horizon SET click_ms = ?1, until_ms = ?2", [horizon.click.0, horizon.until.0])?;
+        let params = params![horizon.click.0, horizon.until.0];
+        match self.connection {
+            Connection::Sqlite(_) => self.execute("UPDATE horizon SET click_ms = ?1, until_ms = ?2", params)?,
+            Connection::Postgres(_) => self.execute(
+                "UPDATE horizon SET click_ms = greatest(click_ms, ?1), until_ms = greatest(until_ms, ?2)
+                 WHERE click_ms + 60000 < ?1 OR until_ms + 60000 < ?2",
+                params,
+            )?,
+        };
         Ok(())
+    }
+
+    /// `View::conversions_open_to` for many visitors at once, each once, with the times of its first
+    /// and last click. Those of a visitor stand together; which ones are left out at the limit is not said.
+    pub fn conversions_open_to_many(
+        &self,
+        visitors: &[(VisitorKey, TimeMs, TimeMs)],
+        limit: usize,
+    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
+        match self.connection {
+            Connection::Sqlite(_) => self.open_to_each(visitors, limit),
+            Connection::Postgres(_) => self.open_to_all(visitors, limit),
+        }
+    }
+
+    fn open_to_each(
+        &self,
+        visitors: &[(VisitorKey, TimeMs, TimeMs)],
+        limit: usize,
+    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
+        let mut found = Vec::new();
+        for (visitor, first, last) in visitors {
+            let open = self.view().conversions_open_to(*visitor, (*first, *last), None, limit - found.len())?;
+            found.extend(open.into_iter().map(|open| (*visitor, open)));
+        }
+        Ok(found)
+    }
+
+    fn open_to_all(
+        &self,
+        visitors: &[(VisitorKey, TimeMs, TimeMs)],
+        limit: usize,
+    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
+        let sql = "SELECT visitors.visitor, until_ms, conversion
+             FROM unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) AS asked (visitor, first, last)
+             JOIN visitors ON visitors.visitor = asked.visitor AND until_ms >= first AND since_ms <= last
+             ORDER BY visitors.visitor, until_ms, conversion LIMIT ?4";
+        let keys: Vec<i64> = visitors.iter().map(|(visitor, ..)| bits(visitor.0)).collect();
+        let first: Vec<i64> = visitors.iter().map(|(_, first, _)| first.0).collect();
+        let last: Vec<i64> = visitors.iter().map(|(.., last)| last.0).collect();
+        self.connection.rows(sql, params![keys[..], first[..], last[..], limit], |row| {
+            let open = OpenUntil { until: TimeMs(row.get(1)?), id: RowId(row.get(2)?) };
+            Ok((VisitorKey(unbits(row.get(0)?)), open))
+        })
     }
 }
 
-const COLUMNS: &str = "id, report, spool, seq, own_click, touches, status, status_received_ms, status_spool, \
-    status_seq, catalog, settings, revision, booked_ms, extent";
-
 impl View<'_> {
     pub fn conversion(&self, conversion_id: &str) -> Result<Option<ConversionRow>, StoreError> {
-        self.one_conversion("conversion_id = ?1", params![conversion_id])
+        let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE conversion_id = ?1");
+        self.connection.first(sql, params![conversion_id], conversion_row)
     }
 
     pub fn conversion_row(&self, id: RowId) -> Result<Option<ConversionRow>, StoreError> {
-        self.one_conversion("id = ?1", params![id.0])
+        let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE id = ?1");
+        self.connection.first(sql, params![id.0], conversion_row)
     }
 
     /// All types of an order; of one merchant, or of all. At most `limit`.
@@ -201,29 +295,19 @@ impl View<'_> {
         merchant_id: Option<MerchantId>,
         limit: usize,
     ) -> Result<Vec<ConversionRow>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM conversions WHERE order_id = ?1 AND (?2 IS NULL OR merchant_id = ?2)
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM conversions WHERE order_id = ?1 AND (CAST(?2 AS BIGINT) IS NULL OR merchant_id = ?2)
              ORDER BY merchant_id, type LIMIT ?3"
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![order_id, merchant_id.map(|id| id.0), limit])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(conversion_row(row)?);
-        }
-        Ok(found)
+        self.connection.rows(sql, params![order_id, merchant_id.map(|id| id.0), limit], conversion_row)
     }
 
     /// The next conversions after `after` in the order they were stored: to walk through all in bounded steps.
     pub fn conversions_after(&self, after: RowId, limit: usize) -> Result<Vec<ConversionRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM conversions WHERE id > ?1 ORDER BY id LIMIT ?2");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![after.0, limit])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(conversion_row(row)?);
-        }
-        Ok(found)
+        let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE id > ?1 ORDER BY id LIMIT ?2");
+        self.connection.rows(sql, params![after.0, limit], conversion_row)
     }
 
     /// The next conversions of the visitor that a click from `first` to `last` is a fact of, by the time up to which they
@@ -239,32 +323,30 @@ impl View<'_> {
              WHERE visitor = ?1 AND (until_ms, conversion) > (?2, ?3) AND since_ms <= ?4
              ORDER BY until_ms, conversion LIMIT ?5";
         let after = after.unwrap_or(OpenUntil { until: first, id: RowId(i64::MIN) });
-        let mut statement = self.connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| Ok(OpenUntil { until: TimeMs(row.get(0)?), id: RowId(row.get(1)?) });
-        let rows = statement.query_map(params![bits(visitor.0), after.until.0, after.id.0, last.0, limit], read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.connection.rows(sql, params![bits(visitor.0), after.until.0, after.id.0, last.0, limit], read)
     }
 
+    /// On PostgreSQL `until` may be up to a minute too late, and `click` too early: never the other way.
     pub fn horizon(&self) -> Result<Horizon, StoreError> {
-        let read = |row: &Row<'_>| Ok(Horizon { click: TimeMs(row.get(0)?), until: TimeMs(row.get(1)?) });
-        Ok(self.connection.query_row("SELECT click_ms, until_ms FROM horizon", [], read)?)
+        let behind = match self.connection {
+            Connection::Sqlite(_) => 0,
+            Connection::Postgres(_) => 60_000,
+        };
+        let read = |row: &Row<'_>| {
+            let until: i64 = row.get(1)?;
+            Ok(Horizon { click: TimeMs(row.get(0)?), until: TimeMs(until.saturating_add(behind)) })
+        };
+        self.connection.one("SELECT click_ms, until_ms FROM horizon", &[], read)
     }
 
     pub fn conversion_count(&self) -> Result<u64, StoreError> {
-        Ok(self.connection.query_row("SELECT count(*) FROM conversions", [], |row| row.get(0))?)
-    }
-
-    fn one_conversion(&self, which: &str, params: impl rusqlite::Params) -> Result<Option<ConversionRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM conversions WHERE {which}");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params)?;
-        rows.next()?.map(conversion_row).transpose()
+        self.connection.one("SELECT count(*) FROM conversions", &[], |row| row.get(0))
     }
 }
 
 fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
-    let text = |index: usize| -> Result<String, StoreError> { Ok(row.get(index)?) };
-    let status = match row.get::<_, Option<String>>(6)? {
+    let status = match row.get::<Option<String>>(6)? {
         None => None,
         Some(status) => Some(StatusFact {
             status: read_json("status", &status)?,
@@ -275,14 +357,14 @@ fn conversion_row(row: &Row<'_>) -> Result<ConversionRow, StoreError> {
     };
     Ok(ConversionRow {
         id: RowId(row.get(0)?),
-        report: read_json("report", &text(1)?)?,
+        report: read_json("report", row.text(1)?)?,
         spool: SpoolId(unbits(row.get(2)?)),
         seq: row.get(3)?,
-        own_click: read_json("own click", &text(4)?)?,
-        clicks: Clicks { touches: touches_of(&row.get::<_, Vec<u8>>(5)?)?, extent: extent_of_code(row.get(14)?)? },
+        own_click: read_json("own click", row.text(4)?)?,
+        clicks: Clicks { touches: touches_of(row.bytes(5)?)?, extent: extent_of_code(row.get(14)?)? },
         status,
-        catalog: text(10)?,
-        settings: read_json("settings", &text(11)?)?,
+        catalog: row.get(10)?,
+        settings: read_json("settings", row.text(11)?)?,
         revision: row.get(12)?,
         booked: TimeMs(row.get(13)?),
     })

@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::value::{Row, params};
 use super::{Batch, RowId, StoreError, View, read_json, write_json};
 use crate::attribution::{Decision, Extent, Facts, OwnClick, Touch};
 use crate::commission::RefundSum;
@@ -135,25 +135,18 @@ impl View<'_> {
     pub fn latest_decision(&self, id: RowId) -> Result<Option<DecisionRow>, StoreError> {
         let sql =
             "SELECT revision, facts, decision FROM decisions WHERE conversion = ?1 ORDER BY revision DESC LIMIT 1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let found = statement.query_row([id.0], columns).optional()?;
-        found.map(decision_row).transpose()
+        self.connection.first(sql, params![id.0], decision_row)
     }
 
     /// All revisions, the first one first.
     pub fn decisions(&self, id: RowId) -> Result<Vec<DecisionRow>, StoreError> {
         let sql = "SELECT revision, facts, decision FROM decisions WHERE conversion = ?1 ORDER BY revision";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([id.0], columns)?;
-        rows.map(|row| decision_row(row?)).collect()
+        self.connection.rows(sql, params![id.0], decision_row)
     }
 }
 
-fn columns(row: &Row<'_>) -> rusqlite::Result<(u32, String, String)> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-}
-
-fn decision_row((revision, facts, text): (u32, String, String)) -> Result<DecisionRow, StoreError> {
+fn decision_row(row: &Row<'_>) -> Result<DecisionRow, StoreError> {
+    let (facts, text) = (read_json("facts", row.text(1)?)?, row.get::<String>(2)?);
     let decision = read_json("decision", &text)?;
-    Ok(DecisionRow { revision, facts: read_json("facts", &facts)?, text, decision })
+    Ok(DecisionRow { revision: row.get(0)?, facts, text, decision })
 }

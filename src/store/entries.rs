@@ -1,7 +1,6 @@
 //! The ledger's entries: appended, never edited (triggers hold that), unique by their ID.
 
-use rusqlite::{Row, params};
-
+use super::value::{Bind, Row, Value, params};
 use super::{Batch, RowId, StoreError, View};
 use crate::catalog::MerchantId;
 use crate::ledger::Entry;
@@ -22,23 +21,22 @@ pub struct BookLine {
 
 impl Batch<'_> {
     pub fn add_entries(&self, id: RowId, entries: &[Entry]) -> Result<(), StoreError> {
-        for entry in entries {
-            self.execute(
-                "INSERT INTO entries (entry_id, conversion, revision, line, account, currency, amount, at_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    entry.id().0,
-                    id.0,
-                    entry.revision,
-                    entry.line,
-                    entry.account.to_string(),
-                    entry.currency.as_str(),
-                    entry.amount,
-                    entry.at_ms.0
-                ],
-            )?;
-        }
-        Ok(())
+        let texts: Vec<(String, String)> =
+            entries.iter().map(|entry| (entry.id().0, entry.account.to_string())).collect();
+        let rows = entries.iter().zip(&texts).map(|(entry, (entry_id, account))| {
+            [
+                entry_id.value(),
+                id.0.value(),
+                entry.revision.value(),
+                entry.line.value(),
+                account.value(),
+                Value::Text(entry.currency.as_str()),
+                entry.amount.value(),
+                entry.at_ms.0.value(),
+            ]
+        });
+        let table = "entries (entry_id, conversion, revision, line, account, currency, amount, at_ms)";
+        self.connection.insert(table, rows, "")
     }
 }
 
@@ -48,13 +46,7 @@ impl View<'_> {
         let sql = "SELECT conversion_id, entries.revision, line, account, amount, currency, at_ms
              FROM entries JOIN conversions ON conversions.id = conversion
              WHERE conversion = ?1 ORDER BY entries.revision, line";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([id.0])?;
-        let mut entries = Vec::new();
-        while let Some(row) = rows.next()? {
-            entries.push(entry(row)?);
-        }
-        Ok(entries)
+        self.connection.rows(sql, params![id.0], entry)
     }
 
     /// Shows what each account holds of each conversion by the facts received up to `until`, accounts at 0 left out;
@@ -64,16 +56,12 @@ impl View<'_> {
         until: TimeMs,
         mut show: impl FnMut(BookLine) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sql = "SELECT merchant_id, order_id, type, conversion_id, account, entries.currency, sum(entries.amount)
+        let sql = "SELECT merchant_id, order_id, type, min(conversion_id), account, entries.currency,
+                 CAST(sum(entries.amount) AS BIGINT)
              FROM conversions JOIN entries ON entries.conversion = conversions.id AND at_ms <= ?1
              GROUP BY order_id, merchant_id, type, account, entries.currency HAVING sum(entries.amount) <> 0
              ORDER BY order_id, merchant_id, type, account, entries.currency";
-        let mut statement = self.connection.prepare_cached(sql).map_err(StoreError::from)?;
-        let mut rows = statement.query([until.0]).map_err(StoreError::from)?;
-        while let Some(row) = rows.next().map_err(StoreError::from)? {
-            show(book_line(row).map_err(StoreError::from)?)?;
-        }
-        Ok(())
+        self.connection.query(sql, params![until.0], |row| show(book_line(row)?))
     }
 
     /// Entries that belong to no conversion, or stand under another ID than their own: none, or the store is broken.
@@ -81,21 +69,17 @@ impl View<'_> {
         let sql = "SELECT entry_id FROM entries LEFT JOIN conversions ON conversions.id = conversion
              WHERE conversions.id IS NULL OR entry_id <> conversion_id || '.' || entries.revision || '.' || line
              ORDER BY entry_id LIMIT 100";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.connection.rows(sql, &[], |row| row.get(0))
     }
 
     /// The sum of all entries by currency, where it is not 0.
     pub fn imbalance(&self) -> Result<Vec<(String, MinorUnits)>, StoreError> {
-        let sql = "SELECT currency, sum(amount) FROM entries GROUP BY currency HAVING sum(amount) <> 0";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let sql = "SELECT currency, CAST(sum(amount) AS BIGINT) FROM entries GROUP BY currency HAVING sum(amount) <> 0";
+        self.connection.rows(sql, &[], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 }
 
-fn book_line(row: &Row<'_>) -> rusqlite::Result<BookLine> {
+fn book_line(row: &Row<'_>) -> Result<BookLine, StoreError> {
     Ok(BookLine {
         merchant_id: MerchantId(row.get(0)?),
         order_id: row.get(1)?,
@@ -109,14 +93,14 @@ fn book_line(row: &Row<'_>) -> rusqlite::Result<BookLine> {
 
 fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
     let unreadable = |what, text: &str| StoreError::Unreadable { what, why: text.to_owned() };
-    let (account, currency): (String, String) = (row.get(3)?, row.get(5)?);
+    let (account, currency) = (row.text(3)?, row.text(5)?);
     Ok(Entry {
         conversion_id: row.get(0)?,
         revision: row.get(1)?,
         line: row.get(2)?,
-        account: account.parse().map_err(|_| unreadable("account", &account))?,
+        account: account.parse().map_err(|_| unreadable("account", account))?,
         amount: row.get(4)?,
-        currency: Currency::parse(&currency).map_err(|_| unreadable("currency", &currency))?,
+        currency: Currency::parse(currency).map_err(|_| unreadable("currency", currency))?,
         at_ms: TimeMs(row.get(6)?),
     })
 }

@@ -1,7 +1,6 @@
 //! Marks: the number up to which a spool is applied, moved in the transaction of the effects and by compare-and-set.
 
-use rusqlite::{OptionalExtension, params};
-
+use super::value::{Row, params};
 use super::{Batch, StoreError, View, bits, unbits};
 use crate::spool::{SpoolId, Topic};
 use crate::time::TimeMs;
@@ -26,6 +25,8 @@ pub struct Quarantine {
     pub spool: SpoolId,
     pub first: u64,
     pub last: u64,
+    /// Its edge keeps it, or says what became of it: Kafka would not take it.
+    pub parked: bool,
 }
 
 /// A record that could not be applied.
@@ -54,29 +55,38 @@ impl Batch<'_> {
     pub fn move_mark(&self, mark: &Mark, from: u64) -> Result<(), StoreError> {
         let ms = |time: Option<TimeMs>| time.map(|time| time.0);
         let spool = bits(mark.spool.0);
-        self.execute(
-            "INSERT OR IGNORE INTO marks (spool, topic, next) VALUES (?1, ?2, 0)",
-            params![spool, topic_name(mark.topic)],
-        )?;
-        let moved = self.execute(
-            "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6
-             WHERE spool = ?1 AND next = ?7",
-            params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
-        )?;
+        let update = || {
+            self.execute(
+                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6
+                 WHERE spool = ?1 AND next = ?7",
+                params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
+            )
+        };
+        let mut moved = update()?;
+        if moved == 0 && from == 0 {
+            // The first of a spool.
+            self.execute(
+                "INSERT INTO marks (spool, topic, next) VALUES (?1, ?2, 0) ON CONFLICT (spool) DO NOTHING",
+                params![spool, topic_name(mark.topic)],
+            )?;
+            moved = update()?;
+        }
         if moved == 1 { Ok(()) } else { Err(StoreError::MarkMoved { spool: mark.spool.0, expected: from }) }
     }
 
     pub fn quarantine(&self, range: Quarantine) -> Result<(), StoreError> {
         self.execute(
-            "INSERT OR IGNORE INTO quarantined (spool, first, last) VALUES (?1, ?2, ?3)",
-            params![bits(range.spool.0), range.first, range.last],
+            "INSERT INTO quarantined (spool, first, last, parked) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (spool, first) DO NOTHING",
+            params![bits(range.spool.0), range.first, range.last, range.parked],
         )?;
         Ok(())
     }
 
     pub fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.execute(
-            "INSERT OR IGNORE INTO dead_letters (spool, seq, why, record) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO dead_letters (spool, seq, why, record) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (spool, seq) DO NOTHING",
             params![bits(letter.spool.0), letter.seq, letter.why, letter.record],
         )?;
         Ok(())
@@ -85,49 +95,44 @@ impl Batch<'_> {
 
 impl View<'_> {
     pub fn marks(&self) -> Result<Vec<Mark>, StoreError> {
-        let sql = "SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks ORDER BY first_ms, spool";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
-        let mut marks = Vec::new();
-        while let Some(row) = rows.next()? {
-            marks.push(Mark {
-                spool: SpoolId(unbits(row.get(0)?)),
-                topic: topic_named(row.get_ref(1)?.as_str().unwrap_or_default())?,
-                next: row.get(2)?,
-                sealed: row.get(3)?,
-                first: row.get::<_, Option<i64>>(4)?.map(TimeMs),
-                last: row.get::<_, Option<i64>>(5)?.map(TimeMs),
-                gap: row.get(6)?,
-            });
-        }
-        Ok(marks)
+        let sql = "SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks
+             ORDER BY first_ms NULLS FIRST, spool";
+        self.connection.rows(sql, &[], mark)
     }
 
     pub fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let sql = "SELECT spool, first, last FROM quarantined ORDER BY spool, first";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| {
-            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)? })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let sql = "SELECT spool, first, last, parked FROM quarantined ORDER BY spool, first";
+        self.connection.rows(sql, &[], |row| {
+            let parked = row.get::<i64>(3)? != 0;
+            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)?, parked })
+        })
     }
 
     pub fn dead_letter_count(&self) -> Result<u64, StoreError> {
-        let count = self.connection.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0))?;
-        Ok(count)
+        self.connection.one("SELECT count(*) FROM dead_letters", &[], |row| row.get(0))
     }
 
     pub fn dead_letter(&self, spool: SpoolId, seq: u64) -> Result<Option<DeadLetter>, StoreError> {
         let sql = "SELECT why, record FROM dead_letters WHERE spool = ?1 AND seq = ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let letter = statement.query_row(params![bits(spool.0), seq], |row| {
+        self.connection.first(sql, params![bits(spool.0), seq], |row| {
             Ok(DeadLetter { spool, seq, why: row.get(0)?, record: row.get(1)? })
-        });
-        Ok(letter.optional()?)
+        })
     }
 }
 
-fn topic_name(topic: Topic) -> &'static str {
+fn mark(row: &Row<'_>) -> Result<Mark, StoreError> {
+    Ok(Mark {
+        spool: SpoolId(unbits(row.get(0)?)),
+        topic: topic_named(row.text(1)?)?,
+        next: row.get(2)?,
+        sealed: row.get(3)?,
+        first: row.get::<Option<i64>>(4)?.map(TimeMs),
+        last: row.get::<Option<i64>>(5)?.map(TimeMs),
+        gap: row.get(6)?,
+    })
+}
+
+pub(super) fn topic_name(topic: Topic) -> &'static str {
     match topic {
         Topic::Clicks => "clicks",
         Topic::Conversions => "conversions",
@@ -145,37 +150,38 @@ fn topic_named(name: &str) -> Result<Topic, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, testing};
 
     #[test]
     fn a_mark_moves_only_from_where_it_is() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&directory.path().join("s")).unwrap();
-        // The highest bit set: not lost in SQLite's signed integers.
-        let mut mark = Mark::new(SpoolId(u64::MAX - 1), Topic::Clicks);
-        mark.next = 5;
-        mark.saw(TimeMs(7));
-        let batch = store.begin().unwrap();
-        batch.move_mark(&mark, 0).unwrap();
-        batch.commit().unwrap();
-        assert_eq!(store.view().marks().unwrap(), [mark]);
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            // The highest bit set: not lost in SQLite's signed integers.
+            let mut mark = Mark::new(SpoolId(u64::MAX - 1), Topic::Clicks);
+            mark.next = 5;
+            mark.saw(TimeMs(7));
+            let batch = store.begin().unwrap();
+            batch.move_mark(&mark, 0).unwrap();
+            batch.commit().unwrap();
+            assert_eq!(store.view().marks().unwrap(), [mark]);
 
-        let batch = store.begin().unwrap();
-        assert!(matches!(batch.move_mark(&mark, 4), Err(StoreError::MarkMoved { expected: 4, .. })));
-        drop(batch);
-        assert_eq!(store.view().marks().unwrap(), [mark]);
+            let batch = store.begin().unwrap();
+            assert!(matches!(batch.move_mark(&mark, 4), Err(StoreError::MarkMoved { expected: 4, .. })));
+            drop(batch);
+            assert_eq!(store.view().marks().unwrap(), [mark]);
+        }
     }
-
     #[test]
     fn dead_letters_keep_the_raw_bytes() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&directory.path().join("s")).unwrap();
-        let letter = DeadLetter { spool: SpoolId(9), seq: 3, why: "no JSON".into(), record: vec![0, 255, b'{'] };
-        let batch = store.begin().unwrap();
-        batch.bury(&letter).unwrap();
-        batch.bury(&letter).unwrap();
-        batch.commit().unwrap();
-        assert_eq!(store.view().dead_letter(SpoolId(9), 3).unwrap(), Some(letter));
-        assert_eq!(store.view().dead_letter_count().unwrap(), 1);
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let letter = DeadLetter { spool: SpoolId(9), seq: 3, why: "no JSON".into(), record: vec![0, 255, b'{'] };
+            let batch = store.begin().unwrap();
+            batch.bury(&letter).unwrap();
+            batch.bury(&letter).unwrap();
+            batch.commit().unwrap();
+            assert_eq!(store.view().dead_letter(SpoolId(9), 3).unwrap(), Some(letter));
+            assert_eq!(store.view().dead_letter_count().unwrap(), 1);
+        }
     }
 }

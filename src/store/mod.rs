@@ -1,63 +1,107 @@
 //! Where everything rests that attribution has found out: facts, decisions, ledger, touches, rollups, and how far each
 //! spool has been read.
 //!
+//! A file of SQLite, or a database of PostgreSQL: the functions are the same, written once over `Connection`.
+//!
 //! Invariants:
-//! - One `Store` writes; any number of `Reader`s read, in this process and in others, also after a kill -9.
+//! - One `Store` writes a file; any number of `Reader`s read, in this process and in others, also after a kill -9. In
+//!   PostgreSQL several `Store`s write: `locks` keeps them from missing each other's facts.
 //! - All effects of a record and the mark that says "applied" are one transaction (`Batch`). The mark moves by
 //!   compare-and-set, so a second writer, or an answer to COMMIT that got lost, cannot apply a record twice.
 //! - No SQL outside of this folder: its functions are the whole list of what a store must be able to do.
 
 mod catalogs;
+mod connection;
 mod conversions;
+mod database;
 mod decisions;
 mod entries;
+mod file;
+mod locks;
 mod marks;
+mod offsets;
 mod open;
+mod outbox;
+mod place;
+mod postgres;
+mod postgres_schema;
 mod refunds;
 mod rollups;
 mod schema;
 mod shares;
+mod sqlite;
+mod states;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod touches;
+mod value;
+mod waiting;
 
-use std::path::PathBuf;
-
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use connection::Connection;
 
 pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, StatusFact};
 pub use decisions::{DecisionRow, StoredFacts};
 pub use entries::BookLine;
 pub use marks::{DeadLetter, Mark, Quarantine};
+pub use offsets::Offset;
+pub use outbox::Told;
+pub use place::{Place, PostgresUrl, WrongUrl};
 pub use refunds::RefundInsert;
 pub use rollups::RollupRow;
 pub use shares::ShareRow;
+pub use states::KnownSpool;
 pub use touches::{FoundTouches, Period};
+pub use waiting::{Stand, Waiting};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{0}: not a store of Afflux; nothing was changed")]
-    Foreign(PathBuf),
-    #[error("{path}: written by a newer version (schema {found}, this version knows up to {known})")]
-    Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("{0}: there is no store yet; `afflux serve` makes it")]
-    Missing(PathBuf),
-    #[error("{0}: the store is of an older version; `afflux serve` brings it up to date")]
-    Older(PathBuf),
-    #[error("{path}: {source}")]
-    Sqlite { path: PathBuf, source: rusqlite::Error },
-    #[error("{path}: {source}")]
-    File { path: PathBuf, source: std::io::Error },
+    Foreign(Place),
+    #[error("{place}: written by a newer version (schema {found}, this version knows up to {known})")]
+    Newer { place: Place, found: i64, known: i64 },
+    #[error("{0}: there is no store yet; {maker} makes it", maker = maker(.0))]
+    Missing(Place),
+    #[error("{0}: the store is of an older version; {maker} brings it up to date", maker = maker(.0))]
+    Older(Place),
+    #[error("{place}: {why}")]
+    Unfit { place: Place, why: String },
+    #[error("{place}: {source}")]
+    Sqlite { place: Place, source: rusqlite::Error },
+    #[error("{place}: {}", postgres::said(.source))]
+    Postgres { place: Place, source: ::postgres::Error },
+    #[error("{place}: {source}")]
+    Store { place: Place, source: StoreError },
+    #[error("{place}: {source}")]
+    File { place: Place, source: std::io::Error },
+}
+
+fn maker(place: &Place) -> &'static str {
+    match place {
+        Place::Sqlite(_) => "`afflux serve`",
+        Place::Postgres(_) => "`afflux attribution`",
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("the store: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("the store: {}", postgres::said(.0))]
+    Postgres(#[from] ::postgres::Error),
     /// Somebody else applied these records: what this process remembers is stale.
     #[error("the mark of spool {spool:016x} is not at {expected}: another writer moved it")]
     MarkMoved { spool: u64, expected: u64 },
     /// What was stored does not read back: the file was changed by something else.
     #[error("a stored {what} does not read back: {why}")]
     Unreadable { what: &'static str, why: String },
+    /// A connection was asked while it showed rows.
+    #[error("the store was asked while it answered")]
+    Nested,
+    /// Touches of a store in PostgreSQL are in Redis.
+    #[error("touches are not kept in PostgreSQL")]
+    OnlySqlite,
 }
 
 impl StoreError {
@@ -65,23 +109,26 @@ impl StoreError {
     pub fn is_about_the_record(&self) -> bool {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
         match self {
+            StoreError::Sqlite(rusqlite::Error::ToSqlConversionFailure(error)) => error.is::<value::TooLarge>(),
             StoreError::Sqlite(error) => {
                 matches!(error.sqlite_error_code(), Some(ConstraintViolation | TooBig | TypeMismatch))
             }
+            StoreError::Postgres(error) => postgres::is_about_the_record(error),
             StoreError::Unreadable { .. } => true,
-            StoreError::MarkMoved { .. } => false,
+            StoreError::MarkMoved { .. } | StoreError::Nested | StoreError::OnlySqlite => false,
         }
     }
 }
 
-/// The one writer.
+/// The one writer of a file; one of several of a database.
 pub struct Store {
     connection: Connection,
 }
 
 /// One transaction of the writer. Dropped without `commit` it leaves no trace.
 pub struct Batch<'s> {
-    transaction: Transaction<'s>,
+    connection: &'s Connection,
+    open: bool,
 }
 
 /// A connection that only reads.
@@ -89,7 +136,7 @@ pub struct Reader {
     connection: Connection,
 }
 
-/// What can be read, all of it as of one moment.
+/// What can be read, all of it as of one moment. (Within a batch on PostgreSQL: each answer as of its own.)
 #[derive(Clone, Copy)]
 pub struct View<'c> {
     connection: &'c Connection,
@@ -97,8 +144,8 @@ pub struct View<'c> {
 
 impl Store {
     pub fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Ok(Batch { transaction })
+        self.connection.begin()?;
+        Ok(Batch { connection: &self.connection, open: true })
     }
 
     pub fn view(&self) -> View<'_> {
@@ -108,38 +155,70 @@ impl Store {
 
 impl Batch<'_> {
     pub fn view(&self) -> View<'_> {
-        View { connection: &self.transaction }
+        View { connection: self.connection }
     }
 
-    pub fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit()?)
+    /// An error does not say that nothing was kept: on PostgreSQL the answer may have been lost. Whoever applies the
+    /// records again finds out by the marks.
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        self.connection.commit()?;
+        self.open = false;
+        Ok(())
     }
 
     /// Runs `work`; when it fails, its writes are undone and the batch goes on.
     pub fn attempt<E: From<StoreError>>(&self, work: impl FnOnce(&Self) -> Result<(), E>) -> Result<(), E> {
-        self.execute("SAVEPOINT record", [])?;
+        self.execute("SAVEPOINT record", &[])?;
         let result = work(self);
         if result.is_err() {
-            self.execute("ROLLBACK TO record", [])?;
+            self.execute("ROLLBACK TO SAVEPOINT record", &[])?;
         }
-        self.execute("RELEASE record", [])?;
+        self.execute("RELEASE SAVEPOINT record", &[])?;
         result
     }
 
-    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
-        Ok(self.transaction.prepare_cached(sql)?.execute(params)?)
+    fn execute(&self, sql: &str, params: &[value::Value<'_>]) -> Result<usize, StoreError> {
+        self.connection.execute(sql, params)
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.connection.roll_back();
+        }
     }
 }
 
 impl Reader {
     /// Everything that `look` sees is of one moment, whatever the writer does meanwhile.
     pub fn view<T, E: From<StoreError>>(&mut self, look: impl FnOnce(View<'_>) -> Result<T, E>) -> Result<T, E> {
-        let transaction = self.connection.transaction().map_err(StoreError::from)?;
-        look(View { connection: &transaction })
+        self.connection.begin_reading()?;
+        let moment = Moment(&self.connection);
+        look(View { connection: moment.0 })
+    }
+
+    /// Whether it still answers: a connection that was kept may be broken since.
+    pub fn is_alive(&self) -> bool {
+        match &self.connection {
+            Connection::Sqlite(_) => true,
+            Connection::Postgres(session) => session.is_alive(ALIVE_WITHIN),
+        }
     }
 }
 
-/// SQLite's integers are signed; IDs of spools and keys of visitors are 64 bits without a sign.
+const ALIVE_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A transaction that reads: there is nothing to commit.
+struct Moment<'c>(&'c Connection);
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        self.0.roll_back();
+    }
+}
+
+/// Both back ends' integers are signed; IDs of spools and keys of visitors are 64 bits without a sign.
 fn bits(unsigned: u64) -> i64 {
     unsigned.cast_signed()
 }

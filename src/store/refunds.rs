@@ -1,7 +1,6 @@
 //! Refunds, unique per merchant and refund ID; one whose order is unknown waits as a row (contract M41).
 
-use rusqlite::{OptionalExtension, params};
-
+use super::value::params;
 use super::{Batch, StoreError, View, bits, read_json, write_json};
 use crate::event::{Conversion, Refund};
 use crate::spool::SpoolId;
@@ -20,8 +19,8 @@ impl Batch<'_> {
     /// `waiting`: its order is not known yet.
     pub fn add_refund(&self, refund: &Refund, waiting: bool) -> Result<RefundInsert, StoreError> {
         let added = self.execute(
-            "INSERT OR IGNORE INTO refunds (merchant_id, refund_id, conversion_id, content_hash, event, waiting)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO refunds (merchant_id, refund_id, conversion_id, content_hash, event, waiting)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (merchant_id, refund_id) DO NOTHING",
             params![
                 refund.merchant_id.0,
                 refund.refund_id,
@@ -35,17 +34,15 @@ impl Batch<'_> {
             return Ok(RefundInsert::New);
         }
         let sql = "SELECT event FROM refunds WHERE merchant_id = ?1 AND refund_id = ?2";
-        let known: Option<String> = (self.transaction.prepare_cached(sql)?)
-            .query_row(params![refund.merchant_id.0, refund.refund_id], |row| row.get(0))
-            .optional()?;
-        let known: Option<Refund> = known.map(|text| read_json("refund", &text)).transpose()?;
+        let key = params![refund.merchant_id.0, refund.refund_id];
+        let known: Option<Refund> = self.connection.first(sql, key, |row| read_json("refund", row.text(0)?))?;
         let exact = known.is_some_and(|known| known.is_same_report(refund));
         Ok(if exact { RefundInsert::Exact } else { RefundInsert::Conflict })
     }
 
     /// The order came: its refunds wait no more. Returns how many did.
-    pub fn end_waiting(&self, conversion_id: &str) -> Result<usize, StoreError> {
-        self.execute("UPDATE refunds SET waiting = 0 WHERE conversion_id = ?1 AND waiting = 1", [conversion_id])
+    pub fn end_refunds_waiting(&self, conversion_id: &str) -> Result<usize, StoreError> {
+        self.execute("UPDATE refunds SET waiting = 0 WHERE conversion_id = ?1 AND waiting = 1", params![conversion_id])
     }
 
     /// Keeps a report that differs from the one that won (contract M48).
@@ -92,13 +89,11 @@ impl View<'_> {
         mut show: impl FnMut(Refund),
     ) -> Result<(), StoreError> {
         let sql = "SELECT event FROM refunds WHERE conversion_id = ?1 ORDER BY id LIMIT ?2 OFFSET ?3";
-        let mut statement = self.connection.prepare_cached(sql)?;
         let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut rows = statement.query(params![conversion_id, bound(limit), bound(skip)])?;
-        while let Some(row) = rows.next()? {
-            show(read_json("refund", row.get_ref(0)?.as_str().unwrap_or_default())?);
-        }
-        Ok(())
+        self.connection.query(sql, params![conversion_id, bound(limit), bound(skip)], |row| {
+            show(read_json("refund", row.text(0)?)?);
+            Ok(())
+        })
     }
 
     /// The first `limit` refunds of a conversion that were stored, in that order.
@@ -110,28 +105,26 @@ impl View<'_> {
 
     /// How many refunds a conversion has, counted up to `most`.
     pub fn refund_count(&self, conversion_id: &str, most: u64) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM (SELECT 1 FROM refunds WHERE conversion_id = ?1 LIMIT ?2)";
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM refunds WHERE conversion_id = ?1 LIMIT ?2) AS counted";
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        Ok(self.connection.prepare_cached(sql)?.query_row(params![conversion_id, most], |row| row.get(0))?)
+        self.connection.one(sql, params![conversion_id, most], |row| row.get(0))
     }
 
     pub fn refunds_waiting(&self) -> Result<u64, StoreError> {
-        Ok(self.connection.query_row("SELECT count(*) FROM refunds WHERE waiting = 1", [], |row| row.get(0))?)
+        self.connection.one("SELECT count(*) FROM refunds WHERE waiting = 1", &[], |row| row.get(0))
     }
 
     /// Refunds that wait although their order is there: none, or the store is broken.
     pub fn refunds_forgotten(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT refund_id FROM refunds WHERE waiting =
+        let sql = "SELECT refund_id FROM refunds WHERE (waiting = 1) =
              EXISTS (SELECT 1 FROM conversions WHERE conversions.conversion_id = refunds.conversion_id)
              ORDER BY refund_id LIMIT 100";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.connection.rows(sql, &[], |row| row.get(0))
     }
 
     /// How many reports of this conversion, and of its refunds, differed from those that won.
     pub fn conflict_count(&self, conversion_id: &str) -> Result<u64, StoreError> {
         let sql = "SELECT count(*) FROM conflicts WHERE conversion_id = ?1";
-        Ok(self.connection.prepare_cached(sql)?.query_row([conversion_id], |row| row.get(0))?)
+        self.connection.one(sql, params![conversion_id], |row| row.get(0))
     }
 }

@@ -1,8 +1,8 @@
-//! The tables, as steps forward. A step that was released is never edited: add another.
+//! The tables in SQLite, as steps forward. A step that was released is never edited: add another.
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -179,4 +179,64 @@ const SECOND: &str = "
 ALTER TABLE visitors ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
 -- How much of the visitor's clicks `touches` holds: 0 all, 1 those that may make a difference, 2 not all were read.
 ALTER TABLE conversions ADD COLUMN extent INTEGER NOT NULL DEFAULT 0;
+";
+
+const THIRD: &str = "
+-- 1: no disk lost it, Kafka would not take it.
+ALTER TABLE quarantined ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
+-- Tells this store from all others.
+CREATE TABLE identity (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    id INTEGER NOT NULL
+);
+INSERT INTO identity VALUES (1, random());
+-- Conversions that wait for their first or their final decision.
+CREATE TABLE waiting (
+    conversion INTEGER PRIMARY KEY,
+    since_ms INTEGER NOT NULL,
+    stand INTEGER NOT NULL      -- 0 not decided, 1 provisional, 2 for a key that is not listed
+);
+CREATE INDEX waiting_longest ON waiting (stand, since_ms, conversion);
+-- Where in Kafka to go on reading: a hint.
+CREATE TABLE offsets (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next INTEGER NOT NULL,
+    last INTEGER NOT NULL,      -- tells the record before it from that of a topic made anew; 0: not known
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+-- What edges told of their spools last.
+CREATE TABLE spool_states (
+    spool INTEGER PRIMARY KEY,
+    seq INTEGER,                -- the last number on disk
+    topic TEXT NOT NULL,
+    edge TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    shipped INTEGER NOT NULL,
+    oldest_unshipped_ms INTEGER,
+    unspooled INTEGER NOT NULL,
+    late INTEGER NOT NULL,
+    sealed INTEGER NOT NULL,
+    partition INTEGER NOT NULL
+);
+-- Who counts at the same time counts on lanes of its own; reports add them up.
+ALTER TABLE click_rollups RENAME TO click_rollups_without_lane;
+CREATE TABLE click_rollups (
+    quarter_ms INTEGER NOT NULL,
+    publisher_id INTEGER NOT NULL,
+    merchant_id INTEGER NOT NULL,
+    offer_id INTEGER NOT NULL,
+    link TEXT NOT NULL,         -- empty: none
+    source TEXT NOT NULL,
+    sub1 TEXT NOT NULL,
+    lane INTEGER NOT NULL DEFAULT 0,
+    clicks INTEGER NOT NULL,
+    billable INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    PRIMARY KEY (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane)
+) WITHOUT ROWID;
+INSERT INTO click_rollups
+    SELECT quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, 0, clicks, billable, rejected
+    FROM click_rollups_without_lane;
+DROP TABLE click_rollups_without_lane;
 ";

@@ -1,10 +1,10 @@
 //! The latest decision of each conversion once more, as reports group it.
 
-use rusqlite::params;
-
-use super::{Batch, RowId, StoreError, View};
+use super::value::{Bind, Row, Value, params};
+use super::{Batch, RowId, StoreError, View, unbits};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::money::{Currency, MinorUnits};
+use crate::spool::SpoolId;
 use crate::time::TimeMs;
 
 /// One publisher's share, or the row without publisher of an unattributed conversion (contract I45).
@@ -28,54 +28,37 @@ pub struct ShareRow {
     pub reversed: MinorUnits,
 }
 
+macro_rules! columns {
+    () => {
+        "conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1, type, \
+         coupon_code, currency, amount, commission, reversed"
+    };
+}
+
 impl Batch<'_> {
     /// Before those of another decision take their place.
     pub fn remove_shares(&self, id: RowId) -> Result<(), StoreError> {
-        self.execute("DELETE FROM shares WHERE conversion = ?1", [id.0])?;
+        self.execute("DELETE FROM shares WHERE conversion = ?1", params![id.0])?;
         Ok(())
     }
 
     pub fn add_shares(&self, rows: &[ShareRow]) -> Result<(), StoreError> {
-        for row in rows {
-            self.execute(
-                "INSERT INTO shares (conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1,
-                     type, coupon_code, currency, amount, commission, reversed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-                params![
-                    row.conversion.0,
-                    row.occurred.0,
-                    row.merchant_id.0,
-                    row.offer_id.map(|id| id.0),
-                    row.publisher_id.map(|id| id.0),
-                    row.link,
-                    row.source,
-                    row.sub1,
-                    row.kind,
-                    row.coupon_code,
-                    row.currency.as_str(),
-                    row.amount,
-                    row.commission,
-                    row.reversed
-                ],
-            )?;
-        }
-        Ok(())
+        self.connection.insert(concat!("shares (", columns!(), ")"), rows.iter().map(values), "")
     }
 }
 
-const COLUMNS: &str = "conversion, occurred_at_ms, merchant_id, offer_id, publisher_id, link, source, sub1, type, \
-    coupon_code, currency, amount, commission, reversed";
-
 impl View<'_> {
+    /// Conversions that somebody earned, by the spool of their report.
+    pub fn attributed_by_spool(&self) -> Result<Vec<(SpoolId, u64)>, StoreError> {
+        let sql = "SELECT spool, count(*) FROM conversions
+             WHERE EXISTS (SELECT 1 FROM shares WHERE conversion = conversions.id AND publisher_id IS NOT NULL)
+             GROUP BY spool ORDER BY spool";
+        self.connection.rows(sql, &[], |row| Ok((SpoolId(unbits(row.get(0)?)), row.get(1)?)))
+    }
+
     pub fn shares(&self, id: RowId) -> Result<Vec<ShareRow>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM shares WHERE conversion = ?1 ORDER BY publisher_id");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([id.0])?;
-        let mut shares = Vec::new();
-        while let Some(row) = rows.next()? {
-            shares.push(share_row(row)?);
-        }
-        Ok(shares)
+        let sql = concat!("SELECT ", columns!(), " FROM shares WHERE conversion = ?1 ORDER BY publisher_id");
+        self.connection.rows(sql, params![id.0], share_row)
     }
 
     /// Shows the shares of all conversions that occurred in `from..to`, those of one conversion one after the other;
@@ -86,27 +69,42 @@ impl View<'_> {
         to: TimeMs,
         mut show: impl FnMut(ShareRow) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM shares WHERE occurred_at_ms >= ?1 AND occurred_at_ms < ?2
-             ORDER BY occurred_at_ms, conversion"
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM shares WHERE occurred_at_ms >= ?1 AND occurred_at_ms < ?2 ORDER BY occurred_at_ms, conversion"
         );
-        let mut statement = self.connection.prepare_cached(&sql).map_err(StoreError::from)?;
-        let mut rows = statement.query(params![from.0, to.0]).map_err(StoreError::from)?;
-        while let Some(row) = rows.next().map_err(StoreError::from)? {
-            show(share_row(row)?)?;
-        }
-        Ok(())
+        self.connection.query(sql, params![from.0, to.0], |row| show(share_row(row)?))
     }
 }
 
-fn share_row(row: &rusqlite::Row<'_>) -> Result<ShareRow, StoreError> {
-    let currency = row.get_ref(10)?.as_str().unwrap_or_default();
+fn values(row: &ShareRow) -> [Value<'_>; 14] {
+    [
+        row.conversion.0.value(),
+        row.occurred.0.value(),
+        row.merchant_id.0.value(),
+        row.offer_id.map_or(Value::Null, |id| Value::Int(i64::from(id.0))),
+        row.publisher_id.map_or(Value::Null, |id| Value::Int(i64::from(id.0))),
+        row.link.value(),
+        row.source.value(),
+        row.sub1.value(),
+        row.kind.value(),
+        row.coupon_code.value(),
+        Value::Text(row.currency.as_str()),
+        row.amount.value(),
+        row.commission.value(),
+        row.reversed.value(),
+    ]
+}
+
+fn share_row(row: &Row<'_>) -> Result<ShareRow, StoreError> {
+    let currency = row.text(10)?;
     Ok(ShareRow {
         conversion: RowId(row.get(0)?),
         occurred: TimeMs(row.get(1)?),
         merchant_id: MerchantId(row.get(2)?),
-        offer_id: row.get::<_, Option<u32>>(3)?.map(OfferId),
-        publisher_id: row.get::<_, Option<u32>>(4)?.map(PublisherId),
+        offer_id: row.get::<Option<u32>>(3)?.map(OfferId),
+        publisher_id: row.get::<Option<u32>>(4)?.map(PublisherId),
         link: row.get(5)?,
         source: row.get(6)?,
         sub1: row.get(7)?,

@@ -1,7 +1,6 @@
-//! Tables of touches: one per period, so that a new row goes to a small index and old rows leave by dropping a table.
+//! Tables of touches, in SQLite alone: one per period, so that a new row goes to a small index and old rows leave by dropping a table.
 
-use rusqlite::{OptionalExtension, params};
-
+use super::value::{Bind, params};
 use super::{Batch, StoreError, View, bits, unbits};
 use crate::click::{ClickId, VisitorKey};
 use crate::time::TimeMs;
@@ -33,7 +32,7 @@ impl Batch<'_> {
     pub fn open_period(&self, period: &Period) -> Result<(), StoreError> {
         let number = period.number;
         // The click ID holds the visitor's key too; once more as an integer it makes a narrow index.
-        self.transaction.execute_batch(&format!(
+        self.connection.file()?.execute_batch(&format!(
             "CREATE TABLE touches_{number}
                  (visitor INTEGER NOT NULL, click BLOB NOT NULL, link TEXT, source TEXT, sub1 TEXT);
              CREATE INDEX touches_{number}_by_visitor ON touches_{number} (visitor)"
@@ -44,31 +43,34 @@ impl Batch<'_> {
     pub fn update_period(&self, period: &Period) -> Result<(), StoreError> {
         self.execute(
             "INSERT INTO touch_periods (period, day, first_ms, last_ms, touches, filter) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET first_ms = ?3, last_ms = ?4, touches = ?5, filter = ?6",
+             ON CONFLICT (period) DO UPDATE SET first_ms = ?3, last_ms = ?4, touches = ?5, filter = ?6",
             params![period.number, period.day, period.first.0, period.last.0, period.touches, period.filter],
         )?;
         Ok(())
     }
 
     pub fn drop_period(&self, number: i64) -> Result<(), StoreError> {
-        self.transaction.execute_batch(&format!("DROP TABLE IF EXISTS touches_{number}"))?;
-        self.execute("DELETE FROM touch_periods WHERE period = ?1", [number])?;
+        self.connection.file()?.execute_batch(&format!("DROP TABLE IF EXISTS touches_{number}"))?;
+        self.execute("DELETE FROM touch_periods WHERE period = ?1", params![number])?;
         Ok(())
     }
 
     pub fn add_touches<'t>(&self, period: i64, touches: impl Iterator<Item = Touched<'t>>) -> Result<(), StoreError> {
         let sql =
             format!("INSERT INTO touches_{period} (visitor, click, link, source, sub1) VALUES (?1, ?2, ?3, ?4, ?5)");
-        let mut statement = self.transaction.prepare_cached(&sql)?;
+        let file = self.connection.file()?;
+        let mut statement = file.prepare_cached(&sql)?;
         for touch in touches {
             let click_id = touch.click_id;
-            statement.execute(params![
-                bits(click_id.visitor_key().0),
-                click_id.as_bytes(),
-                touch.link,
-                touch.source,
-                touch.sub1
-            ])?;
+            let visitor = bits(click_id.visitor_key().0);
+            let row = [
+                visitor.value(),
+                click_id.as_bytes().value(),
+                touch.link.value(),
+                touch.source.value(),
+                touch.sub1.value(),
+            ];
+            statement.execute(rusqlite::params_from_iter(row))?;
         }
         Ok(())
     }
@@ -78,8 +80,8 @@ impl View<'_> {
     /// The oldest first.
     pub fn periods(&self) -> Result<Vec<Period>, StoreError> {
         let sql = "SELECT period, day, first_ms, last_ms, touches, filter FROM touch_periods ORDER BY period";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| {
+        self.connection.file()?;
+        self.connection.rows(sql, &[], |row| {
             Ok(Period {
                 number: row.get(0)?,
                 day: row.get(1)?,
@@ -88,15 +90,14 @@ impl View<'_> {
                 touches: row.get(4)?,
                 filter: row.get(5)?,
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     /// The visitor's clicks, those stored last first, at most `limit`.
     pub fn touches(&self, period: i64, visitor: VisitorKey, limit: usize) -> Result<FoundTouches, StoreError> {
         let sql = format!("SELECT click FROM touches_{period} WHERE visitor = ?1 ORDER BY rowid DESC LIMIT ?2");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![bits(visitor.0), limit.saturating_add(1)])?;
+        let mut statement = self.connection.file()?.prepare_cached(&sql)?;
+        let mut rows = statement.query(rusqlite::params![bits(visitor.0), limit.saturating_add(1)])?;
         let mut found = FoundTouches::default();
         while let Some(row) = rows.next()? {
             if found.click_ids.len() == limit {
@@ -113,16 +114,15 @@ impl View<'_> {
     /// What reports show of one touch.
     pub fn touch_labels(&self, period: i64, click_id: ClickId) -> Result<Option<Labels>, StoreError> {
         let sql = format!("SELECT link, source, sub1 FROM touches_{period} WHERE visitor = ?1 AND click = ?2 LIMIT 1");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let labels = statement.query_row(params![bits(click_id.visitor_key().0), click_id.as_bytes()], |row| {
+        self.connection.file()?;
+        self.connection.first(&sql, params![bits(click_id.visitor_key().0), click_id.as_bytes()], |row| {
             Ok(Labels { link: row.get(0)?, source: row.get(1)?, sub1: row.get(2)? })
-        });
-        Ok(labels.optional()?)
+        })
     }
 
     /// Shows the visitor keys of all touches of a period.
     pub fn visitors(&self, period: i64, mut show: impl FnMut(VisitorKey)) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(&format!("SELECT visitor FROM touches_{period}"))?;
+        let mut statement = self.connection.file()?.prepare_cached(&format!("SELECT visitor FROM touches_{period}"))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             show(VisitorKey(unbits(row.get(0)?)));

@@ -6,6 +6,7 @@
 //! longest window plus the longest delay of a report. SQL stands in `store::touches`.
 
 mod filter;
+pub mod shared;
 
 use crate::click::{ClickId, VisitorKey};
 use crate::store::{Batch, Period, StoreError, View};
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use crate::catalog::{OfferId, PublisherId};
     use crate::click::Keys;
-    use crate::store::Store;
+    use crate::store::{Store, testing};
 
     fn click(keys: &Keys, at: i64, visitor: u64, random: u32) -> ClickId {
         ClickId::sign(keys, TimeMs(at), OfferId(1), PublisherId(2), VisitorKey(visitor), 0, random)
@@ -207,8 +208,8 @@ mod tests {
     #[test]
     fn finds_across_tables_after_a_restart_and_drops_the_old() {
         let keys = Keys::parse(&Keys::file_text(&[1; 64])).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&directory.path().join("s")).unwrap();
+        let home = testing::file();
+        let mut store = Store::open(&home.place).unwrap();
         let mut index = TouchIndex::load_with(store.view(), 4).unwrap();
         // Ten clicks of two visitors in tables of four, then one of the next day.
         let ids: Vec<ClickId> = (0..10).map(|n| click(&keys, n, n as u64 % 2, n as u32)).collect();
@@ -242,8 +243,8 @@ mod tests {
     #[test]
     fn a_look_up_that_reads_too_much_is_cut_to_the_latest() {
         let keys = Keys::parse(&Keys::file_text(&[1; 64])).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(&directory.path().join("s")).unwrap();
+        let home = testing::file();
+        let mut store = Store::open(&home.place).unwrap();
         let mut index = TouchIndex::load_with(store.view(), 4).unwrap();
         let touches: Vec<Touched> = (0..7).map(|n| touched(click(&keys, n, 5, n as u32))).collect();
         let batch = store.begin().unwrap();

@@ -37,6 +37,17 @@ fn p2_a_port_in_use_is_64() {
 }
 
 #[test]
+fn p2_serve_refuses_a_store_that_it_would_not_use() {
+    let home = tempfile::tempdir().unwrap();
+    let start = Start { config: vec![("postgresql", "url_file = \"url\"".into())], ..Start::default() };
+    server::write_config(home.path(), &start);
+    let output = server::run(home.path(), &["serve"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{error}");
+    assert!(error.contains("postgresql.url_file: ") && error.contains("only leaving it out is allowed"), "{error}");
+}
+
+#[test]
 fn p14_an_unknown_variable_or_key_is_refused() {
     let home = tempfile::tempdir().unwrap();
     server::write_config(home.path(), &Start::default());
@@ -45,7 +56,7 @@ fn p14_an_unknown_variable_or_key_is_refused() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("AFFLUX__EDGE__COLOUR"));
-    let start = Start { config: vec![("kafka", "bootstrap_servers = \"127.0.0.1:9092\"".into())], ..Start::default() };
+    let start = Start { config: vec![("kafka", "colour = \"red\"".into())], ..Start::default() };
     server::write_config(home.path(), &start);
     let output = server::run(home.path(), &["check"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

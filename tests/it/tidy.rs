@@ -96,6 +96,7 @@ fn pure_modules_know_no_runtime_clock_or_disk() {
         "axum",
         "hyper",
         "rusqlite",
+        "postgres",
         "std::fs",
         "std::net",
         "std::env",
@@ -118,9 +119,40 @@ fn imports_run_one_way() {
     let walls: &[(&[&str], &[&str])] = &[
         (
             &["src/edge"],
-            &["crate::store", "crate::ledger", "crate::attribution", "crate::dedupe", "crate::intake", "crate::report"],
+            &[
+                "crate::store",
+                "crate::ledger",
+                "crate::attribution",
+                "crate::dedupe",
+                "crate::intake",
+                "crate::report",
+                "crate::kafka",
+                "crate::shipper",
+            ],
         ),
-        (&["src/intake"], &["crate::store", "crate::ledger", "crate::attribution", "crate::edge"]),
+        (
+            &["src/intake"],
+            &["crate::store", "crate::ledger", "crate::attribution", "crate::edge", "crate::kafka", "crate::shipper"],
+        ),
+        (
+            &["src/shipper"],
+            &[
+                "crate::edge",
+                "crate::intake",
+                "crate::store",
+                "crate::attribution",
+                "crate::ledger",
+                "crate::dedupe",
+                "crate::catalog",
+                "crate::config",
+                "crate::report",
+                "crate::http",
+            ],
+        ),
+        (
+            &["src/kafka"],
+            &["crate::edge", "crate::intake", "crate::store", "crate::shipper", "crate::catalog", "crate::config"],
+        ),
         (
             &["src/spool"],
             &["crate::edge", "crate::intake", "crate::store", "crate::attribution", "crate::catalog", "crate::config"],
@@ -150,7 +182,7 @@ fn imports_run_one_way() {
 
 #[test]
 fn sql_stands_in_the_stores_alone() {
-    let found: Vec<String> = offenders(&["src"], &["rusqlite"])
+    let found: Vec<String> = offenders(&["src"], &["rusqlite", "postgres::", "tokio_postgres"])
         .into_iter()
         .filter(|line| {
             !["/src/store/", "/src/touch/", "/src/intake/orders", "/src/intake/order"]
@@ -159,6 +191,38 @@ fn sql_stands_in_the_stores_alone() {
         })
         .collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Redis is spoken to over links, and by those that keep something there.
+#[test]
+fn redis_stands_behind_links() {
+    let speak = [
+        "/src/redis/",
+        "/src/dedupe/shared",
+        "/src/touch/shared/",
+        "/src/intake/order_index/server.rs",
+        "/src/intake/order_index/mod.rs",
+        "/src/role/",
+    ];
+    let found: Vec<String> = offenders(&["src"], &["::redis::", "crate::redis"])
+        .into_iter()
+        .filter(|line| !speak.iter().any(|place| line.contains(place)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+    // Nor do links know whom they are for.
+    let knows = ["crate::touch", "crate::dedupe", "crate::intake", "crate::config", "crate::store", "crate::spool"];
+    let found = offenders(&["src/redis"], &knows);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn one_module_produces_one_consumes_and_nobody_else_knows_the_client() {
+    let outside = |words: &[&str], place: &str| -> Vec<String> {
+        offenders(&["src"], words).into_iter().filter(|line| !line.contains(place)).collect()
+    };
+    assert_eq!(outside(&["rdkafka"], "/src/kafka/"), [""; 0]);
+    assert_eq!(outside(&["rdkafka::producer"], "/src/kafka/producer"), [""; 0]);
+    assert_eq!(outside(&["rdkafka::consumer"], "/src/kafka/consumer.rs"), [""; 0]);
 }
 
 #[test]

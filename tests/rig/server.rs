@@ -37,6 +37,8 @@ pub struct Start {
     pub wrapper: Vec<String>,
     /// Keeps spool and store here instead of in `home/data`.
     pub data: Option<PathBuf>,
+    /// `serve` when there is none.
+    pub role: Option<&'static str>,
 }
 
 pub fn binary() -> &'static str {
@@ -84,7 +86,7 @@ impl Server {
         let mut words = start.wrapper.clone();
         words.push(binary().to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["serve", "--config"]).arg(home.join("afflux.toml"));
+        command.args(&words[1..]).args([start.role.unwrap_or("serve"), "--config"]).arg(home.join("afflux.toml"));
         command.envs(start.environment.iter().cloned());
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");

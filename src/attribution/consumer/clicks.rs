@@ -22,6 +22,8 @@ pub struct ClickBatch<'c> {
     rows: HashMap<Rc<ClickKey>, Counts>,
     touched: Vec<Touched<'c>>,
     late: BTreeMap<VisitorKey, Vec<Touch>>,
+    /// Times of clicks that could not be verified, as their key is not listed here yet.
+    unlisted: BTreeMap<VisitorKey, Vec<TimeMs>>,
 }
 
 impl<'c> ClickBatch<'c> {
@@ -35,18 +37,27 @@ impl<'c> ClickBatch<'c> {
         }
         self.count(Rc::clone(&key), Counts { clicks: 1, ..Counts::default() });
         if click.billable {
-            for (row, billable) in judge.memory.dedupe.take(&billable(click, verified), key) {
-                self.count(row, Counts { billable, ..Counts::default() });
+            match &mut judge.memory.dedupe {
+                None => self.count(key, Counts { billable: 1, ..Counts::default() }),
+                Some(dedupe) => {
+                    for (row, billable) in dedupe.take(&billable(click, verified), key) {
+                        self.count(row, Counts { billable, ..Counts::default() });
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// Writes everything. `now` is the wall clock's.
-    pub fn write(self, judge: &mut Judge<'_>, batch: &mut Batch<'_>, now: TimeMs) -> Result<(), StoreError> {
+    /// Writes everything, counts on a lane of the rollups.
+    pub fn write(self, judge: &mut Judge<'_>, batch: &mut Batch<'_>, lane: i32) -> Result<(), StoreError> {
         let mut rows: Vec<(&ClickKey, Counts)> = self.rows.iter().map(|(key, counts)| (&**key, *counts)).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        batch.add_clicks(rows.into_iter())?;
+        batch.add_clicks(rows.into_iter(), lane)?;
+        if judge.memory.touches.are_shared() {
+            return judge.late_clicks_of_many(batch, &self.late, &self.unlisted);
+        }
+        let now = judge.now;
         judge.memory.touches.add(batch, &self.touched, now)?;
         self.late.into_values().try_for_each(|clicks| judge.late_clicks(batch, &clicks))
     }
@@ -54,10 +65,21 @@ impl<'c> ClickBatch<'c> {
     /// A touch comes only from an ID that verifies: it says who was sent where and when.
     fn touch(&mut self, judge: &mut Judge<'_>, click: &'c Click<'c>) -> Option<ClickId> {
         let text = click.click_id.as_deref()?;
-        let Verdict::Verified(click_id) = ClickId::verify(text, judge.keys) else {
-            judge.metrics.unverified_clicks.add(1);
-            return None;
+        let click_id = match ClickId::verify(text, judge.keys) {
+            Verdict::Verified(click_id) => click_id,
+            verdict => {
+                judge.metrics.unverified_clicks.add(1);
+                if verdict == Verdict::UnknownKey {
+                    self.unlisted.entry(click.visitor_key).or_default().push(click.clicked_at_ms);
+                }
+                return None;
+            }
         };
+        if judge.memory.touches.are_shared() {
+            // Which of them come late only the store knows, as others decide too.
+            self.late.entry(click_id.visitor_key()).or_default().push(Touch(click_id));
+            return Some(click_id);
+        }
         let label =
             |label: &'c Option<std::borrow::Cow<'c, str>>| label.as_deref().map(cut).filter(|text| !text.is_empty());
         let (link, source, sub1) = (label(&click.link), label(&click.source), label(&click.sub1));

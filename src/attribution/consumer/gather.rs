@@ -58,7 +58,7 @@ impl Span {
         self.clicks_until().is_some_and(|until| self.since <= at && at <= until)
     }
 
-    fn bounds(&self, own_click: OwnClick) -> Option<Bounds> {
+    pub fn bounds(&self, own_click: OwnClick) -> Option<Bounds> {
         let own = match own_click {
             OwnClick::Verified(click_id) => Some(Touch(click_id)),
             OwnClick::None | OwnClick::Invalid => None,
@@ -101,7 +101,7 @@ impl Judge<'_> {
         let usable = |look: &Look| look.since == since || (look.since < since && !look.cut);
         if !looks.0.get(&visitor).is_some_and(usable) {
             let found = self.memory.touches.find(view, visitor, since)?;
-            self.metrics.cut_lookups.add(u64::from(found.cut));
+            self.metrics.cut_lookups.add_shared(u64::from(found.cut));
             let clicks = found.click_ids.into_iter().map(Touch).collect();
             looks.0.insert(visitor, Look { since, clicks, cut: found.cut });
         }

@@ -57,6 +57,7 @@ pub struct Judge<'j> {
     /// Of the active catalog.
     pub terms: &'j Terms,
     pub metrics: &'j AttributionMetrics,
+    pub now: TimeMs,
     /// Refunds that wait since this transaction began, less those that wait no more.
     pub waiting: i64,
     /// Conversions that get a decision at the end of the transaction, by the time of their latest fact.
@@ -69,6 +70,7 @@ impl Judge<'_> {
         let Place { spool, seq, at } = place;
         let status = report.merchant_status.map(|status| StatusFact { status, at, spool, seq });
         match batch.view().conversion(&report.conversion_id)? {
+            None if self.memory.touches.are_shared() => self.first_report_waits(batch, report, status, place),
             None => self.first_report(batch, report, status, place),
             Some(known) if known.report.is_same_report(report) => self.same_report(batch, known, report, status, place),
             Some(_) => {
@@ -90,7 +92,7 @@ impl Judge<'_> {
                     *at = refund.received_at_ms.max(*at);
                     Ok(())
                 }
-                Some(known) => self.decide_again(batch, &known, refund.received_at_ms),
+                Some(known) => self.fact_changed(batch, &known, refund.received_at_ms),
                 None => {
                     self.waiting += 1;
                     Ok(())
@@ -103,15 +105,23 @@ impl Judge<'_> {
     pub fn decide_undecided(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         for (id, at) in std::mem::take(&mut self.undecided) {
             self.try_conversion(batch, id, |judge, batch| match batch.view().conversion_row(id)? {
-                Some(row) => judge.decide_again(batch, &row, at),
+                Some(row) => judge.fact_changed(batch, &row, at),
                 None => Ok(()),
             })?;
         }
         Ok(())
     }
 
+    /// Decides again; what waits for its first decision is decided then, by all facts there will be.
+    fn fact_changed(&mut self, batch: &Batch<'_>, row: &ConversionRow, at: TimeMs) -> Result<(), NotApplied> {
+        if self.memory.touches.are_shared() && row.revision == 0 {
+            return Ok(());
+        }
+        self.decide_again(batch, row, at)
+    }
+
     /// One that cannot be decided is left as it is, told and counted.
-    fn try_conversion(
+    pub fn try_conversion(
         &mut self,
         batch: &Batch<'_>,
         id: RowId,
@@ -120,7 +130,7 @@ impl Judge<'_> {
         match batch.attempt(|batch| work(self, batch)) {
             Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(error),
             Err(error) => {
-                self.metrics.unread_conversions.add(1);
+                self.metrics.unread_conversions.add_shared(1);
                 tracing::error!(conversion = id.0, %error, "a conversion could not be decided again");
                 Ok(())
             }
@@ -183,12 +193,13 @@ impl Judge<'_> {
         status: Option<StatusFact>,
         Place { spool, seq, .. }: Place,
     ) -> Result<(), NotApplied> {
-        let own_click = own_click(report, self.keys);
+        // In one process an unlisted key number is refused at once (contract E46).
+        let own_click = own_click(report, self.keys).unwrap_or(OwnClick::Invalid);
         let visitors = self.visitors(report, own_click, self.terms);
         let span = Span::of(report, self.terms, self.settings);
         let known = Clicks::default();
         let clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, (span, own_click), known)?;
-        let waited = batch.end_waiting(&report.conversion_id)?;
+        let waited = batch.end_refunds_waiting(&report.conversion_id)?;
         self.waiting -= waited as i64;
         let (catalog, settings) = (&*self.terms.hash, self.settings);
         let new = NewConversion { report, spool, seq, own_click, clicks: &clicks, status, catalog, settings };
@@ -216,6 +227,14 @@ impl Judge<'_> {
             let span = Span::of(report, &terms, known.settings);
             let visitors = self.visitors(report, known.own_click, &terms);
             self.watch(batch, &visitors, span, known.id)?;
+            if self.memory.touches.are_shared() {
+                if let Some(status) =
+                    status.filter(|status| known.status.is_none_or(|stored| status.is_later_than(&stored)))
+                {
+                    batch.record_status(known.id, &status)?;
+                }
+                return Ok(self.look_again(batch, known.id)?);
+            }
             let at = (span, known.own_click);
             known.clicks = self.gather(batch.view(), &mut Looks::default(), &visitors, at, known.clicks)?;
             batch.record_clicks(known.id, &known.clicks)?;
@@ -228,11 +247,11 @@ impl Judge<'_> {
             known.status = Some(status);
             changed = true;
         }
-        if changed { self.decide_again(batch, &known, report.received_at_ms) } else { Ok(()) }
+        if changed { self.fact_changed(batch, &known, report.received_at_ms) } else { Ok(()) }
     }
 
     /// Who may have clicked: the visitor of the own click and the one that the merchant names (contract M1).
-    fn visitors(&self, report: &Conversion, own_click: OwnClick, terms: &Terms) -> Vec<VisitorKey> {
+    pub fn visitors(&self, report: &Conversion, own_click: OwnClick, terms: &Terms) -> Vec<VisitorKey> {
         let named = report.visitor_id.as_deref().and_then(|id| VisitorId::parse(id.as_bytes()));
         let mut visitors: Vec<VisitorKey> = named.map(|id| id.key(report.merchant_id, self.keys)).into_iter().collect();
         if let OwnClick::Verified(click_id) = own_click {
@@ -248,10 +267,21 @@ impl Judge<'_> {
     }
 
     /// From now on their late clicks find the conversion.
-    fn watch(&mut self, batch: &Batch<'_>, visitors: &[VisitorKey], span: Span, id: RowId) -> Result<(), StoreError> {
+    pub fn watch(
+        &mut self,
+        batch: &Batch<'_>,
+        visitors: &[VisitorKey],
+        span: Span,
+        id: RowId,
+    ) -> Result<(), StoreError> {
         let Some(until) = span.clicks_until() else { return Ok(()) };
         for visitor in visitors {
             batch.watch_visitor(*visitor, span.since, until, id)?;
+        }
+        if self.memory.touches.are_shared() {
+            return Ok(());
+        }
+        for visitor in visitors {
             self.memory.watched.watch(*visitor, until);
         }
         self.memory.horizon.until = self.memory.horizon.until.max(until);
@@ -264,13 +294,14 @@ impl Judge<'_> {
     }
 }
 
-fn own_click(report: &Conversion, keys: &Keys) -> OwnClick {
+/// None for a key number that is not listed here.
+pub fn own_click(report: &Conversion, keys: &Keys) -> Option<OwnClick> {
     match report.click_id.as_deref() {
-        None => OwnClick::None,
+        None => Some(OwnClick::None),
         Some(text) => match ClickId::verify(text, keys) {
-            Verdict::Verified(click_id) => OwnClick::Verified(click_id),
-            // In one process an unlisted key number is refused at once (contract E46).
-            Verdict::Malformed | Verdict::WrongTag | Verdict::UnknownKey => OwnClick::Invalid,
+            Verdict::Verified(click_id) => Some(OwnClick::Verified(click_id)),
+            Verdict::Malformed | Verdict::WrongTag => Some(OwnClick::Invalid),
+            Verdict::UnknownKey => None,
         },
     }
 }

@@ -9,13 +9,18 @@ use crate::spool::SpoolId;
 use crate::store::Mark;
 use crate::time::TimeMs;
 
-/// Records held at once, over all spools.
-const MAX_HELD: usize = 32_768;
-const MAX_HELD_PER_SPOOL: usize = 8_192;
-const MIN_HELD_PER_SPOOL: usize = 64;
+/// Records held at once, over all spools; of one at most a quarter, and at least one in so many.
+pub const MAX_HELD: usize = 32_768;
+const LARGEST_PART: usize = 4;
+const SMALLEST_PART: usize = 512;
+
+/// Beyond them no number of milliseconds is a time of ours: a click ID holds 48 bits of them.
+const LATEST: TimeMs = TimeMs(1 << 48);
+const EARLIEST: TimeMs = TimeMs(-(1 << 48));
 
 pub struct Lanes {
     lanes: Vec<Lane>,
+    held: usize,
 }
 
 pub struct Lane {
@@ -57,18 +62,20 @@ pub struct Moves {
 }
 
 impl Lanes {
-    pub fn new(reaches: &[SpoolReach], mark_of: impl Fn(SpoolId) -> Mark) -> Lanes {
+    /// Holds about `held` records at once: as each transaction looks at all of them, no many times what fits into one.
+    pub fn new(reaches: &[SpoolReach], held: usize, mark_of: impl Fn(SpoolId) -> Mark) -> Lanes {
         let lane = |reach: &SpoolReach| {
             let mark = mark_of(reach.spool);
             Lane { reach: *reach, mark, records: Records::default(), start: 0, stuck: false }
         };
         let unread = |lane: &Lane| lane.mark.next < lane.reach.until;
-        Lanes { lanes: reaches.iter().map(lane).filter(unread).collect() }
+        Lanes { lanes: reaches.iter().map(lane).filter(unread).collect(), held }
     }
 
     /// Reads on where everything read is applied. Returns the spools that could not be read, and why.
     pub fn fill(&mut self, source: &mut impl Source) -> Vec<(SpoolId, io::Error)> {
-        let most = (MAX_HELD / self.lanes.len().max(1)).clamp(MIN_HELD_PER_SPOOL, MAX_HELD_PER_SPOOL);
+        let (least, largest) = ((self.held / SMALLEST_PART).max(1), (self.held / LARGEST_PART).max(1));
+        let most = (self.held / self.lanes.len().max(1)).clamp(least, largest);
         let mut failed = Vec::new();
         for lane in &mut self.lanes {
             lane.drop_known();
@@ -194,11 +201,23 @@ impl Lane {
     }
 }
 
+impl Step<'_> {
+    /// The order that it speaks of.
+    pub fn conversion_id(&self) -> Option<&str> {
+        match &self.what {
+            What::Event(Event::Conversion(report)) => Some(&report.conversion_id),
+            What::Event(Event::Refund(refund)) => Some(&refund.conversion_id),
+            _ => None,
+        }
+    }
+}
+
 impl<'r> What<'r> {
     fn of(item: Item<'r>, due: u64) -> What<'r> {
         match item {
             Item::Lost { last, .. } => What::Lost { first: due, last },
             Item::Record { bytes, .. } => match Event::parse(bytes) {
+                Ok(event) if !is_of_our_time(&event) => What::Poison { why: "its time is out of range".into() },
                 Ok(event) => What::Event(event),
                 Err(error) => What::Poison { why: error.to_string() },
             },
@@ -207,10 +226,28 @@ impl<'r> What<'r> {
 
     fn time(&self) -> Option<TimeMs> {
         match self {
-            What::Event(Event::Click(click)) => Some(click.clicked_at_ms),
-            What::Event(Event::Conversion(report)) => Some(report.received_at_ms),
-            What::Event(Event::Refund(refund)) => Some(refund.received_at_ms),
-            What::Event(Event::Other(_)) | What::Poison { .. } | What::Lost { .. } => None,
+            What::Event(event) => time(event),
+            What::Poison { .. } | What::Lost { .. } => None,
         }
     }
+}
+
+fn time(event: &Event<'_>) -> Option<TimeMs> {
+    match event {
+        Event::Click(click) => Some(click.clicked_at_ms),
+        Event::Conversion(report) => Some(report.received_at_ms),
+        Event::Refund(refund) => Some(refund.received_at_ms),
+        Event::Parked(parked) => Some(parked.parked_at_ms),
+        Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_) => None,
+    }
+}
+
+/// Others are no events of an edge: sums with them would overflow, here and in the store.
+fn is_of_our_time(event: &Event<'_>) -> bool {
+    let occurred = match event {
+        Event::Conversion(report) => Some(report.occurred_at_ms),
+        Event::Refund(refund) => Some(refund.occurred_at_ms),
+        _ => None,
+    };
+    time(event).into_iter().chain(occurred).all(|at| (EARLIEST..LATEST).contains(&at))
 }

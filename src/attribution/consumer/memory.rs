@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Rules;
+use super::shared::Layout;
+use super::touches::{Fetched, Touches};
 use super::watched::Watched;
-use crate::catalog::Rulebook;
+use crate::catalog::{Rulebook, Snapshot};
 use crate::dedupe::Dedupe;
 use crate::rollup::Labels;
 use crate::spool::{SpoolId, Topic};
@@ -17,9 +20,10 @@ const MAX_RULEBOOKS: usize = 16;
 
 pub struct Memory {
     pub marks: HashMap<SpoolId, Mark>,
-    pub touches: TouchIndex,
+    pub touches: Touches,
     pub labels: Labels,
-    pub dedupe: Dedupe,
+    /// None where double clicks were found before.
+    pub dedupe: Option<Dedupe>,
     pub watched: Watched,
     pub horizon: Horizon,
     /// Hash of the catalog that the store has as the active one.
@@ -47,14 +51,25 @@ impl Terms {
     }
 }
 
+/// For how long a touch may earn something by this catalog, and a day more: conversions may lie unread for a while.
+pub fn kept_ms(catalog: &Snapshot, max_report_delay_days: u32) -> i64 {
+    Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook)).kept_ms(max_report_delay_days) + DAY_MS
+}
+
 impl Memory {
-    pub fn load(view: View<'_>, dedupe_window_ms: i64) -> Result<Memory, StoreError> {
+    pub fn load(view: View<'_>, rules: &Rules) -> Result<Memory, StoreError> {
         let horizon = view.horizon()?;
+        let (touches, dedupe) = match rules.layout {
+            Layout::Alone => {
+                (Touches::Stored(TouchIndex::load(view)?), Some(Dedupe::new(rules.settings.dedupe_window_ms)))
+            }
+            Layout::Shared(_) => (Touches::Shared(Fetched::default()), None),
+        };
         Ok(Memory {
             marks: view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect(),
-            touches: TouchIndex::load(view)?,
+            touches,
             labels: Labels::default(),
-            dedupe: Dedupe::new(dedupe_window_ms),
+            dedupe,
             watched: Watched::new(horizon.until),
             horizon,
             active: view.active_catalog()?,

@@ -3,7 +3,7 @@
 use crate::attribution::{Outcome, Reason};
 use crate::metrics::{Counter, Gauge, Histogram, Page};
 
-/// One writer: the thread of the consumer.
+/// The thread of the consumer writes; what is counted while deciding, the one that decides what waited too.
 #[derive(Debug, Default)]
 pub struct AttributionMetrics {
     pub lag_ms: Gauge,
@@ -27,6 +27,7 @@ pub struct AttributionMetrics {
     pub batches: Counter,
     pub consuming: Gauge,
     pub imbalance: Gauge,
+    pub follows: Gauge,
     outcomes: [Counter; OUTCOMES.len()],
 }
 
@@ -51,7 +52,7 @@ impl AttributionMetrics {
     pub fn count_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
         let reason = if outcome == Outcome::Attributed { None } else { reason };
         if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == reason) {
-            self.outcomes[place].add(1);
+            self.outcomes[place].add_shared(1);
         }
     }
 
@@ -129,6 +130,7 @@ impl AttributionMetrics {
             ("afflux_rollup_folded_labels", "Labels counted as `other` since the start.", &self.folded_labels),
             ("afflux_touch_touches", "Touches in the index.", &self.touches),
             ("afflux_touch_tables", "Tables of the touch index.", &self.touch_tables),
+            ("afflux_attribution_follows", "1 while another catalog than that of the files decides.", &self.follows),
             ("afflux_ledger_imbalance", "Sum of all entries, all currencies: always 0.", &self.imbalance),
         ] {
             page.gauge(name, help, &[(&[], gauge.value())]);

@@ -5,15 +5,21 @@
 //! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
+mod cases;
 mod clicks;
+mod decider;
 mod gather;
 mod judge;
 mod lanes;
+mod later;
+mod later_metrics;
 mod memory;
 mod metrics;
 mod record;
 mod run;
+pub mod shared;
 pub mod source;
+mod touches;
 mod watched;
 
 #[cfg(test)]
@@ -25,12 +31,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use clicks::ClickBatch;
+pub use decider::{Decider, DeciderParts, decide};
 use judge::{Judge, NotApplied, Place};
-use lanes::{Lanes, Moves, Step, What};
+use lanes::{Lanes, MAX_HELD, Moves, Step, What};
+pub use later_metrics::WaitingMetrics;
+pub use memory::kept_ms;
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
 pub use run::{Parts, run};
 pub use source::{Item, Reach, Records, Source, SpoolReach};
+
+use shared::Layout;
 
 use super::Settings;
 use crate::catalog::Snapshot;
@@ -51,12 +62,24 @@ const MAX_TRIES: u32 = 5;
 /// How often old tables of touches are looked for, and gauges counted anew.
 const TIDY_EVERY_MS: i64 = 60_000;
 
+/// How often it is looked which catalog is the active one, where others may change it.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports and refunds of one transaction where others decide too: each holds a lock, and a database has some thousands.
+const MAX_LOCKED: usize = 256;
+const MAX_HELD_LOCKED: usize = 4 * MAX_LOCKED;
+
+/// Where others consume too, each topic's part of a round ends after this time: who does not ask for more for minutes
+/// loses its partitions.
+const MAX_CONSUMING: Duration = Duration::from_secs(20);
+
 /// What decisions are made with.
 pub struct Rules {
     pub keys: Arc<Keys>,
     pub settings: Settings,
     pub catalog: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
+    pub layout: Layout,
 }
 
 pub struct Consumer<'p, S> {
@@ -67,6 +90,11 @@ pub struct Consumer<'p, S> {
     memory: Memory,
     terms: Terms,
     tidied: TimeMs,
+    followed: Instant,
+    /// Spools of this round that wait for a number.
+    gaps: usize,
+    /// Whether the round before found nothing either.
+    was_idle: bool,
 }
 
 impl<'p, S: Source> Consumer<'p, S> {
@@ -77,7 +105,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         rules: &'p Rules,
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
-        let memory = Memory::load(store.view(), rules.settings.dedupe_window_ms)?;
+        source.begin(store.view())?;
+        let memory = Memory::load(store.view(), rules)?;
         // What earlier lifetimes applied may be deleted when its time comes.
         for mark in memory.marks.values() {
             source.applied(mark.spool, mark.next);
@@ -87,12 +116,16 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.refunds_waiting.set(store.view().refunds_waiting()? as i64);
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied })
+        let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, gaps: 0, was_idle: false })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
+        if self.source.has_changed() {
+            self.begin_source()?;
+        }
         let reach = match self.source.reach() {
             Ok(reach) => reach,
             Err(error) => {
@@ -103,12 +136,32 @@ impl<'p, S: Source> Consumer<'p, S> {
         };
         // After it was looked how far to read: no click in there was made by a newer catalog than this one.
         self.activate_catalog()?;
+        self.gaps = 0;
         let mut behind = None;
         let mut applied = self.consume(Topic::Clicks, &reach.clicks, &mut behind, stop)?;
         applied += self.consume(Topic::Conversions, &reach.conversions, &mut behind, stop)?;
+        self.record_source()?;
         self.tidy()?;
-        self.show(behind);
+        self.show(behind, applied);
         Ok(applied)
+    }
+
+    /// What others applied meanwhile is applied.
+    fn begin_source(&mut self) -> Result<(), StoreError> {
+        let view = self.store.view();
+        self.source.begin(view)?;
+        self.memory.marks = view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect();
+        Ok(())
+    }
+
+    /// Where the source is, also when no record says so.
+    fn record_source(&mut self) -> Result<(), StoreError> {
+        if self.source.has_news() {
+            let batch = self.store.begin()?;
+            self.source.record(&batch, &[])?;
+            batch.commit()?;
+        }
+        Ok(())
     }
 
     /// Returns when there may be something new, or after `at_most`.
@@ -121,8 +174,21 @@ impl<'p, S: Source> Consumer<'p, S> {
         change(self.source);
     }
 
+    /// Where several share a store, a catalog is made the active one when it is new: to the store, or in the files of this
+    /// process while it runs. A process that starts with one that another has taken the place of follows that one: so a
+    /// restart with old files changes nothing for the others.
     fn activate_catalog(&mut self) -> Result<(), StoreError> {
         let catalog = self.rules.catalog.load();
+        if let Layout::Shared(sharing) = &self.rules.layout {
+            if sharing.has_offered(&catalog.hash) {
+                return self.follow_catalog(&catalog.hash);
+            }
+            if sharing.is_first() && self.is_superseded(&catalog.hash)? {
+                tracing::warn!(catalog = catalog.hash, "the store has a later catalog than the files; it is followed");
+                sharing.offer(&catalog.hash);
+                return self.follow_catalog(&catalog.hash);
+            }
+        }
         if *self.terms.hash != *catalog.hash {
             self.terms = Terms::new(&catalog.hash, Arc::clone(&catalog.rulebook));
         }
@@ -132,6 +198,32 @@ impl<'p, S: Source> Consumer<'p, S> {
             batch.commit()?;
             self.memory.active = Some(catalog.hash.clone());
         }
+        if let Layout::Shared(sharing) = &self.rules.layout {
+            sharing.offer(&catalog.hash);
+        }
+        self.metrics.follows.set(0);
+        Ok(())
+    }
+
+    fn is_superseded(&self, hash: &str) -> Result<bool, StoreError> {
+        let view = self.store.view();
+        let active = view.active_catalog()?;
+        Ok(active.is_some_and(|active| active != hash) && view.rulebook(hash)?.is_some())
+    }
+
+    /// Decides with the catalog that is the active one, whoever made it that. `own`: that of the files.
+    fn follow_catalog(&mut self, own: &str) -> Result<(), StoreError> {
+        if self.followed.elapsed() < FOLLOW_EVERY {
+            return Ok(());
+        }
+        self.followed = Instant::now();
+        if let Some(active) = self.store.view().active_catalog()?
+            && active != *self.terms.hash
+        {
+            self.terms = self.memory.terms(self.store.view(), &active)?;
+            self.memory.active = Some(active);
+        }
+        self.metrics.follows.set(i64::from(*self.terms.hash != *own));
         Ok(())
     }
 
@@ -142,9 +234,12 @@ impl<'p, S: Source> Consumer<'p, S> {
         behind: &mut Option<TimeMs>,
         stop: &dyn Fn() -> bool,
     ) -> Result<usize, StoreError> {
-        let mut lanes = Lanes::new(reaches, |spool| self.memory.mark(spool, topic));
-        let mut applied = 0;
-        while !stop() {
+        let is_shared = self.memory.touches.are_shared();
+        let held = if is_shared && topic == Topic::Conversions { MAX_HELD_LOCKED } else { MAX_HELD };
+        let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
+        let (mut applied, began) = (0, Instant::now());
+        // Alone, all clicks go before the conversions (contract M50); shared, decisions wait by themselves.
+        while !(stop() || is_shared && began.elapsed() > MAX_CONSUMING) {
             for (spool, error) in lanes.fill(self.source) {
                 self.metrics.source_errors.add(1);
                 tracing::error!(spool = %format_args!("{:016x}", spool.0), %error, "a spool cannot be read");
@@ -166,42 +261,54 @@ impl<'p, S: Source> Consumer<'p, S> {
         let began = Instant::now();
         let now = self.rules.clock.now();
         let mut batch = self.store.begin()?;
+        let is_shared = self.memory.touches.are_shared();
+        let most = if is_shared && topic == Topic::Conversions { MAX_LOCKED } else { MAX_BATCH };
+        let steps = &steps[..most.min(steps.len())];
+        if is_shared {
+            lock_conversions(&batch, steps)?;
+        }
         let mut judge = Judge {
             memory: &mut self.memory,
             keys: &self.rules.keys,
             settings: self.rules.settings,
             terms: &self.terms,
             metrics: self.metrics,
+            now,
             waiting: 0,
             undecided: BTreeMap::new(),
         };
         let mut clicks = ClickBatch::default();
         let mut count = 0;
-        for step in steps.iter().take(MAX_BATCH) {
+        for step in steps {
             apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
             count += 1;
             if count % 64 == 0 && began.elapsed() > MAX_BATCH_TIME {
                 break;
             }
         }
-        clicks.write(&mut judge, &mut batch, now)?;
+        clicks.write(&mut judge, &mut batch, self.source.lane())?;
         judge.decide_undecided(&batch)?;
         let moves = lanes.moves(&steps[..count]);
+        let mut moved = Vec::new();
         for (mark, from) in moves.marks(lanes) {
             batch.move_mark(mark, from)?;
+            moved.push(*mark);
         }
+        self.source.record(&batch, &moved)?;
         let waiting = judge.waiting;
-        batch.record_horizon(self.memory.horizon)?;
+        if !is_shared {
+            batch.record_horizon(self.memory.horizon)?;
+        }
         batch.commit()?;
         self.metrics.refunds_waiting.add(waiting);
-        for (mark, _) in moves.marks(lanes) {
-            self.memory.marks.insert(mark.spool, *mark);
+        for mark in moved {
+            self.memory.marks.insert(mark.spool, mark);
             self.source.applied(mark.spool, mark.next);
         }
         let latest = steps[..count].iter().filter_map(|step| step.time).next_back();
         latest.into_iter().for_each(|latest| self.metrics.lag_ms.set((now - latest).max(0)));
-        self.metrics.batches.add(1);
-        self.metrics.batch_seconds.record(began.elapsed());
+        self.metrics.batches.add_shared(1);
+        self.metrics.batch_seconds.record_shared(began.elapsed());
         Ok((count, moves))
     }
 
@@ -220,7 +327,9 @@ impl<'p, S: Source> Consumer<'p, S> {
             let known = self.memory.marks.get(&reach.spool).copied();
             let mut mark = self.memory.mark(reach.spool, topic);
             mark.sealed = reach.sealed;
-            mark.gap = gaps.get(&reach.spool).copied().flatten();
+            // What was not looked at here has the gap that it is known to have.
+            mark.gap = gaps.get(&reach.spool).copied().unwrap_or(mark.gap);
+            self.gaps += usize::from(mark.gap.is_some());
             if mark.next < reach.until {
                 let since = mark.last.unwrap_or_else(|| self.rules.clock.now());
                 *behind = Some(behind.map_or(since, |other| other.min(since)));
@@ -261,19 +370,41 @@ impl<'p, S: Source> Consumer<'p, S> {
         batch.commit()?;
         self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
         self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
+        self.metrics.dead_letters.set(self.store.view().dead_letter_count()? as i64);
         self.tidied = now;
         Ok(())
     }
 
-    /// `behind`: since when something readable waits.
-    fn show(&self, behind: Option<TimeMs>) {
+    /// `behind`: since when something readable waits. Of Kafka only a little is readable here: as long as something came,
+    /// the age of the latest says how far behind it is.
+    fn show(&mut self, behind: Option<TimeMs>, applied: usize) {
         let now = self.rules.clock.now();
-        self.metrics.lag_ms.set(behind.map_or(0, |since| (now - since).max(0)));
-        self.metrics.gaps.set(self.memory.marks.values().filter(|mark| mark.gap.is_some()).count() as i64);
-        self.metrics.touches.set(self.memory.touches.len() as i64);
-        self.metrics.touch_tables.set(self.memory.touches.tables() as i64);
+        let is_shared = self.memory.touches.are_shared();
+        let is_idle = applied == 0;
+        match behind {
+            Some(since) => self.metrics.lag_ms.set((now - since).max(0)),
+            // Between two rounds that found nothing it was waited for more.
+            None if !is_shared || (is_idle && self.was_idle) => self.metrics.lag_ms.set(0),
+            None => {}
+        }
+        self.was_idle = is_idle;
+        let known = || self.memory.marks.values().filter(|mark| mark.gap.is_some()).count();
+        // Of spools that others read they tell.
+        self.metrics.gaps.set(if is_shared { self.gaps } else { known() } as i64);
+        let (touches, tables) = self.memory.touches.size();
+        self.metrics.touches.set(touches as i64);
+        self.metrics.touch_tables.set(tables as i64);
         self.metrics.folded_labels.set(self.memory.labels.folded as i64);
     }
+}
+
+/// Nobody else decides these orders until the transaction ends: their reports and refunds may be in other partitions.
+fn lock_conversions(batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = steps.iter().filter_map(|step| step.conversion_id()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    batch.lock_conversions(&ids)
 }
 
 /// Applies one step; what cannot be applied is kept as a dead letter and the next one follows.
@@ -295,13 +426,22 @@ fn apply<'c>(
             judge.metrics.refunds.add(1);
             attempt(judge, batch, step, |judge, batch| judge.refund(batch, refund, place))
         }
-        (What::Event(Event::Other(_)), _) => Ok(()),
+        (What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_)), _) => Ok(()),
+        (What::Event(Event::Parked(parked)), _) => {
+            judge.metrics.quarantined_records.add(1);
+            batch.quarantine(Quarantine {
+                spool: step.spool,
+                first: parked.seq,
+                last: parked.seq,
+                parked: parked.why != "lost",
+            })
+        }
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
         // Reading it again gives the same bytes, so one try is as good as five.
         (What::Poison { why }, _) => bury(judge, batch, step, why),
         (What::Lost { first, last }, _) => {
             judge.metrics.quarantined_records.add(last - first + 1);
-            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last })
+            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last, parked: false })
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::judge::{Judge, NotApplied};
-use crate::attribution::{Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
+use crate::attribution::{Clicks, Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
+use crate::click::ClickId;
 use crate::commission::RefundSum;
 use crate::event::{Conversion, Refund};
 use crate::ledger::{self, Balances, Occasion};
@@ -26,12 +27,36 @@ impl Judge<'_> {
             merchant_status: row.status.map(|fact| fact.status),
             late_click_ignored: false,
         };
-        let terms = self.terms_of(batch.view(), &row.catalog)?;
-        let decided = || decide(&facts, &terms.rulebook, &row.settings);
-        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
-        let decision =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)?;
+        let decision = self.decided(batch.view(), row, &facts)?;
         self.record(batch, row, before, &StoredFacts::of(&facts), &decision, at.max(row.booked))
+    }
+
+    /// The clicks of publishers who earn by these clicks, refunds aside: a report shows what is known of them.
+    pub fn earning(
+        &mut self,
+        view: View<'_>,
+        row: &ConversionRow,
+        clicks: &Clicks,
+    ) -> Result<Vec<ClickId>, NotApplied> {
+        let facts = Facts {
+            report: row.report.clone(),
+            own_click: row.own_click,
+            touches: clicks.touches.clone(),
+            extent: clicks.extent,
+            refunds: Vec::new(),
+            more_refunds: RefundSum::default(),
+            merchant_status: row.status.map(|fact| fact.status),
+            late_click_ignored: false,
+        };
+        let decision = self.decided(view, row, &facts)?;
+        Ok(decision.shares.iter().filter_map(|share| share.click_id).collect())
+    }
+
+    fn decided(&mut self, view: View<'_>, row: &ConversionRow, facts: &Facts) -> Result<Decision, NotApplied> {
+        let terms = self.terms_of(view, &row.catalog)?;
+        let decided = || decide(facts, &terms.rulebook, &row.settings);
+        // Pure, so nothing is left half done; a panic of one conversion must not stop all others.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)
     }
 
     /// A decision that differs in more than its words is a new revision and moves the books.
@@ -45,13 +70,21 @@ impl Judge<'_> {
         at: TimeMs,
     ) -> Result<(), NotApplied> {
         match &before {
-            Some(before) if before.facts == *facts && before.decision == *decision => return Ok(()),
+            // With a shared index labels may be known now that were not before.
+            Some(before) if before.facts == *facts && before.decision == *decision => {
+                if !self.memory.touches.are_shared() {
+                    return Ok(());
+                }
+            }
             Some(before) if without_words(&before.decision) == without_words(decision) => {
                 batch.reword_decision(row.id, before.revision, facts, decision)?;
             }
             _ => {
                 batch.add_decision(row.id, row.revision + 1, facts, decision, at)?;
                 self.post(batch, row, decision, at)?;
+                if self.memory.touches.are_shared() {
+                    batch.tell(row.id, row.revision + 1)?;
+                }
             }
         }
         let rows = self.share_rows(batch, row, decision)?;

@@ -1,13 +1,14 @@
-//! The thread: one consumer per data directory, begun anew after every failure.
+//! The thread: one consumer per data directory, or one of many at a database; begun anew after every failure.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AttributionMetrics, Consumer, Rules, Source};
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::{OpenError, Place, Store, StoreError};
 
 /// Between looks whether the process that consumes is gone.
 const LOCK_EVERY: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Parts<S> {
     pub source: S,
-    pub store_path: PathBuf,
+    pub place: Place,
     pub rules: Rules,
     pub metrics: Arc<AttributionMetrics>,
 }
@@ -38,17 +39,28 @@ enum Failed {
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("a panic, told above")]
+    Panicked,
 }
 
 /// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
 /// for its end (contract P11).
 pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
-    let Some(_lock) = lock(&parts.store_path, &stop) else { return };
+    let _lock = match &parts.place {
+        Place::Sqlite(path) => match lock(path, &stop) {
+            Some(lock) => Some(lock),
+            None => return,
+        },
+        // There the marks say who was first.
+        Place::Postgres(_) => None,
+    };
     parts.metrics.consuming.set(1);
     let mut pause = SHORTEST_PAUSE;
     while !stop() {
         let began = Instant::now();
-        if let Err(error) = consume(&mut parts, &stop) {
+        // What a panic left half done ends with the transaction and with what was remembered, as after any failure.
+        let consumed = std::panic::catch_unwind(AssertUnwindSafe(|| consume(&mut parts, &stop)));
+        if let Err(error) = consumed.unwrap_or(Err(Failed::Panicked)) {
             if began.elapsed() > 2 * LONGEST_PAUSE {
                 pause = SHORTEST_PAUSE;
             }
@@ -63,7 +75,7 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
 
 /// Until the first failure. What it remembered ends with it.
 fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(), Failed> {
-    let store = Store::open(&parts.store_path)?;
+    let store = Store::open(&parts.place)?;
     let mut consumer = Consumer::new(&mut parts.source, store, &parts.rules, &parts.metrics)?;
     while !stop() {
         let began = Instant::now();

@@ -5,9 +5,20 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::spool::SpoolId;
+use crate::store::{Batch, Mark, StoreError, View};
 
-/// The spools of one directory, or (in tests) lists in memory.
+/// The spools of one directory, those of Kafka's topics, or (in tests) lists in memory.
 pub trait Source {
+    /// A consumer begins with this store: whatever was handed out before and is not in it is handed out again.
+    fn begin(&mut self, _view: View<'_>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// True when somebody else may have applied records of what is read from now on: marks are loaded and it is begun anew.
+    fn has_changed(&self) -> bool {
+        false
+    }
+
     /// Which spools there are, and how far each may be read now. The conversions' ends are captured first, then what is
     /// written of clicks, and that is waited for until it is on disk: so a conversion that may be read never is ahead of
     /// a click that was answered before it (contract M50).
@@ -20,6 +31,21 @@ pub trait Source {
 
     /// All records of `spool` below `next` are applied for good.
     fn applied(&mut self, spool: SpoolId, next: u64);
+
+    /// Whether there is something to write down that belongs to no record.
+    fn has_news(&self) -> bool {
+        false
+    }
+
+    /// Writes down how far the source is itself, in the transaction that moves these marks.
+    fn record(&mut self, _batch: &Batch<'_>, _moved: &[Mark]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Which rows of the rollups this consumer writes: of two that write at once each has its own.
+    fn lane(&self) -> i32 {
+        0
+    }
 
     /// Returns when there may be something new, or after `at_most`.
     fn wait(&mut self, at_most: Duration);

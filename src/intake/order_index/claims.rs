@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-use super::MarkKey;
+use super::{MarkKey, Release};
 
 #[derive(Default)]
 pub struct Claims {
@@ -15,7 +15,9 @@ pub struct Claims {
 
 /// The right to write about one key; given up when dropped.
 pub struct Claim {
-    // Dropped in this order: first the turn goes to the next, then the ticket may clear the map.
+    // Dropped in this order: first other edges may have it, then the turn goes to the next, who asks the edges again, then
+    // the ticket may clear the map.
+    _release: Option<Arc<Release>>,
     _turn: OwnedMutexGuard<()>,
     _ticket: Ticket,
 }
@@ -27,16 +29,23 @@ struct Ticket {
     claims: Arc<Claims>,
 }
 
+impl Claim {
+    /// Held among edges too.
+    pub fn with(self, release: &Arc<Release>) -> Claim {
+        Claim { _release: Some(Arc::clone(release)), ..self }
+    }
+}
+
 impl Claims {
     pub async fn claim(self: &Arc<Claims>, key: MarkKey) -> Claim {
         let (ticket, turn) = self.ticket(key);
-        Claim { _turn: turn.lock_owned().await, _ticket: ticket }
+        Claim { _release: None, _turn: turn.lock_owned().await, _ticket: ticket }
     }
 
     /// `None` while another holds it.
     pub fn try_claim(self: &Arc<Claims>, key: MarkKey) -> Option<Claim> {
         let (ticket, turn) = self.ticket(key);
-        Some(Claim { _turn: turn.try_lock_owned().ok()?, _ticket: ticket })
+        Some(Claim { _release: None, _turn: turn.try_lock_owned().ok()?, _ticket: ticket })
     }
 
     fn ticket(self: &Arc<Claims>, key: MarkKey) -> (Ticket, Arc<Turn<()>>) {

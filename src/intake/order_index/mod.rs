@@ -4,12 +4,20 @@
 //! the event's fdatasync and before the answer, so a mark always stands over an event. A claim that dies with its process
 //! leaves nothing: its order is as if never reported. All of it is a hint with good manners: lost or down, reports are
 //! accepted, and the exact check at consumption decides.
+//!
+//! Where several edges take reports, marks and claims are in Redis too. A claim of another edge is waited for a second at
+//! most.
 
 mod claims;
 mod database;
+mod server;
+#[cfg(test)]
+mod tests;
 
+use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -21,11 +29,18 @@ use claims::Claims;
 use crate::catalog::MerchantId;
 use crate::event::MerchantStatus;
 use crate::metrics::Counter;
+use crate::redis::{Link, LinkMetrics, LinkSettings};
 use crate::time::TimeMs;
 
 /// Questions waiting for the thread; beyond it askers wait, and after `ANSWER_TIMEOUT` do without.
 const QUEUE: usize = 1_024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long another edge's claim is waited for: far longer than an fdatasync takes. Beyond it we go on without, counted.
+const CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks at it; twice as long each time.
+const FIRST_LOOK_AGAIN: Duration = Duration::from_millis(4);
+const LAST_LOOK_AGAIN: Duration = Duration::from_millis(64);
 
 /// 128 bits of a SHA-256: what a claim or mark is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,8 +68,25 @@ pub struct KeyMark {
 pub struct OrderIndex {
     thread: mpsc::Sender<Question>,
     claims: Arc<Claims>,
+    /// In Redis: other edges write about the same orders.
+    shared: Option<Tokens>,
     /// Questions that got no answer.
     pub unavailable: Counter,
+    /// Claims of other edges that took too long to wait for.
+    pub outwaited: Counter,
+}
+
+/// What claims of this process are known by.
+struct Tokens {
+    process: u64,
+    next: AtomicU64,
+}
+
+/// Gives claims among edges up when it is dropped. Without room in the queue they are over after a minute by themselves.
+pub struct Release {
+    keys: Vec<MarkKey>,
+    token: String,
+    thread: mpsc::Sender<Question>,
 }
 
 enum Question {
@@ -62,6 +94,16 @@ enum Question {
     Remember(Vec<(MarkKey, Mark)>, TimeMs, oneshot::Sender<()>),
     LookKey(MarkKey, oneshot::Sender<Option<KeyMark>>),
     RememberKey(MarkKey, KeyMark, TimeMs, oneshot::Sender<()>),
+    /// Which of the keys are ours now, by a token.
+    Claim(Vec<MarkKey>, String, oneshot::Sender<Vec<bool>>),
+    Release(Vec<MarkKey>, String),
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let question = Question::Release(std::mem::take(&mut self.keys), std::mem::take(&mut self.token));
+        let _ = self.thread.try_send(question);
+    }
 }
 
 impl MarkKey {
@@ -118,17 +160,70 @@ impl OrderIndex {
     pub fn start(path: PathBuf) -> std::io::Result<OrderIndex> {
         let (thread, questions) = mpsc::channel(QUEUE);
         std::thread::Builder::new().name("order-index".into()).spawn(move || database::run(&path, questions))?;
-        Ok(OrderIndex { thread, claims: Arc::default(), unavailable: Counter::new() })
+        Ok(OrderIndex::of(thread, None))
     }
 
-    /// Waits until nobody else in this process writes about `key`. Ask for a second claim only where every asker of both
-    /// asks in the same order.
+    /// Starts the thread that speaks to Redis. It connects when the first question comes.
+    pub fn start_redis(settings: LinkSettings, metrics: Arc<LinkMetrics>) -> std::io::Result<OrderIndex> {
+        let (thread, questions) = mpsc::channel(QUEUE);
+        let link = Link::new(settings.with_timeout(server::TIMEOUT), metrics, "orders");
+        std::thread::Builder::new().name("order-index".into()).spawn(move || server::run(link, questions))?;
+        let process = std::hash::RandomState::new().build_hasher().finish();
+        Ok(OrderIndex::of(thread, Some(Tokens { process, next: AtomicU64::new(0) })))
+    }
+
+    fn of(thread: mpsc::Sender<Question>, shared: Option<Tokens>) -> OrderIndex {
+        let (unavailable, outwaited) = (Counter::new(), Counter::new());
+        OrderIndex { thread, claims: Arc::default(), shared, unavailable, outwaited }
+    }
+
+    /// Waits until nobody else in this process writes about `key`, and nobody of another edge as far as that is known. Ask
+    /// for a second claim only where every asker of both asks in the same order.
     pub async fn claim(&self, key: MarkKey) -> Claim {
-        self.claims.claim(key).await
+        let claim = self.claims.claim(key).await;
+        let Some(release) = self.release(vec![key]) else { return claim };
+        let wait = self.claim_among_edges(&release);
+        if tokio::time::timeout(CLAIM_WAIT, wait).await.is_err() {
+            self.outwaited.add_shared(1);
+        }
+        claim.with(&release)
     }
 
-    pub fn try_claim(&self, key: MarkKey) -> Option<Claim> {
-        self.claims.try_claim(key)
+    /// Waits for the claim on `first`, then takes what is free of the others.
+    pub async fn claim_free(&self, first: MarkKey, others: impl Iterator<Item = MarkKey>) -> Vec<(MarkKey, Claim)> {
+        let mut claimed = vec![(first, self.claim(first).await)];
+        let free: Vec<_> = others.filter_map(|key| Some((key, self.claims.try_claim(key)?))).collect();
+        let Some(release) = self.release(free.iter().map(|(key, _)| *key).collect()) else {
+            claimed.extend(free);
+            return claimed;
+        };
+        let ours = self.ask_claims(&release).await;
+        // Without an answer all of them count as ours: the exact check decides.
+        let is_ours = |place: usize| ours.as_ref().and_then(|ours| ours.get(place)).is_none_or(|ours| *ours);
+        let free = free.into_iter().enumerate().filter(|(place, _)| is_ours(*place));
+        claimed.extend(free.map(|(_, (key, claim))| (key, claim.with(&release))));
+        claimed
+    }
+
+    /// Until it is ours, or Redis does not answer.
+    async fn claim_among_edges(&self, release: &Release) {
+        let mut pause = FIRST_LOOK_AGAIN;
+        while self.ask_claims(release).await.is_some_and(|ours| ours != [true]) {
+            tokio::time::sleep(pause).await;
+            pause = LAST_LOOK_AGAIN.min(pause * 2);
+        }
+    }
+
+    async fn ask_claims(&self, release: &Release) -> Option<Vec<bool>> {
+        let (keys, token) = (release.keys.clone(), release.token.clone());
+        self.ask(|answer| Question::Claim(keys, token, answer)).await
+    }
+
+    /// Made before the claims are asked for: an answer may be lost. `None` where there is nobody to ask, or nothing.
+    fn release(&self, keys: Vec<MarkKey>) -> Option<Arc<Release>> {
+        let Tokens { process, next } = self.shared.as_ref().filter(|_| !keys.is_empty())?;
+        let token = format!("{process:016x}{:x}", next.fetch_add(1, Relaxed));
+        Some(Arc::new(Release { keys, token, thread: self.thread.clone() }))
     }
 
     /// What is durable, in the order of `keys`; `None`: the index is down.

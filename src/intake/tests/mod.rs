@@ -6,6 +6,7 @@ mod arbitrary;
 mod bad_reports;
 mod batch;
 mod disk;
+mod edges;
 mod http;
 mod openapi;
 mod postback;

@@ -25,6 +25,7 @@ use crate::clock::ManualClock;
 use crate::event::{ConversionIds, MerchantStatus};
 use crate::intake::{Intake, Log, OrderIndex};
 use crate::money::Currency;
+use crate::redis::LinkSettings;
 use crate::time::TimeMs;
 
 /// 2026-11-22T06:30:00Z.
@@ -45,6 +46,8 @@ pub struct Setup {
     pub requests_per_merchant_s: Option<NonZeroU32>,
     /// Where the order index lies; absent: in the shop's directory.
     pub index: Option<std::path::PathBuf>,
+    /// Present: it is in Redis, as of an edge among others.
+    pub redis: Option<LinkSettings>,
 }
 
 pub struct Answer {
@@ -59,7 +62,12 @@ impl Default for Setup {
         toman.rules.unit = Unit::Toman;
         let mut euro = merchant(3, "euro-secret");
         euro.rules.currency = Currency::parse("EUR").unwrap();
-        Setup { merchants: vec![merchant(1, "secret"), toman, euro], requests_per_merchant_s: None, index: None }
+        Setup {
+            merchants: vec![merchant(1, "secret"), toman, euro],
+            requests_per_merchant_s: None,
+            index: None,
+            redis: None,
+        }
     }
 }
 
@@ -107,12 +115,16 @@ impl Shop {
         );
         let keys = Keys::parse(&Keys::file_text(&[7; 64])).unwrap();
         let disk = Arc::new(MemoryDisk::default());
-        let index = setup.index.unwrap_or_else(|| directory.path().join("orders.sqlite"));
+        let index = match setup.redis {
+            Some(redis) => OrderIndex::start_redis(redis, Arc::default()),
+            None => OrderIndex::start(setup.index.unwrap_or_else(|| directory.path().join("orders.sqlite"))),
+        };
+        let index = index.unwrap();
         let intake = Arc::new(Intake::new(
             Arc::new(access),
             ConversionIds::new(&keys),
             Log::Memory(disk.clone()),
-            OrderIndex::start(index).unwrap(),
+            index,
             300_000,
         ));
         let router = crate::api::router([crate::intake::routes(intake.clone())]);

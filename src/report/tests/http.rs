@@ -18,6 +18,8 @@ use crate::clock::ManualClock;
 use crate::event::ConversionIds;
 use crate::report::{Reports, routes};
 use crate::spool::Topic;
+use crate::store::Store;
+use crate::store::testing::{self, Home};
 use crate::time::{HOUR_MS, TimeMs};
 
 const CLICKS: u64 = 1;
@@ -26,6 +28,8 @@ const ORDERS: u64 = 2;
 struct Api {
     world: World,
     router: axum::Router,
+    /// What the file holds is copied here, and read from here.
+    database: Option<Home>,
 }
 
 fn sha256(text: &str) -> [u8; 32] {
@@ -47,14 +51,36 @@ fn merchant(id: u32) -> Merchant {
 
 impl Api {
     fn open() -> Api {
+        Api::over(None)
+    }
+
+    /// Over a file, and over PostgreSQL.
+    fn both() -> [Api; 2] {
+        [Api::open(), Api::over(Some(testing::database()))]
+    }
+
+    fn over(database: Option<Home>) -> Api {
         let world = World::new();
+        let place = database.as_ref().map_or_else(|| world.place(), |home| home.place.clone());
         let merchants: HashMap<_, _> = [1, 2].map(|id| (MerchantId(id), merchant(id))).into();
         let snapshot = Snapshot::new(rulebook(), merchants, HashMap::new(), Links::default());
         let catalog = Arc::new(ArcSwap::from_pointee(snapshot));
         let clock = Arc::new(ManualClock::at(TimeMs(T0)));
         let access = Arc::new(Access::new(catalog, vec![sha256("operator")], None, clock));
-        let reports = Reports::new(access, ConversionIds::new(&world.keys), world.path(), TimeZone::UTC);
-        Api { router: crate::api::router([routes(Arc::new(reports))]), world }
+        let reports = Reports::new(access, ConversionIds::new(&world.keys), place, 2, TimeZone::UTC);
+        Api { router: crate::api::router([routes(Arc::new(reports))]), world, database }
+    }
+
+    /// Consumes what is in the spools.
+    fn round(&mut self) {
+        self.world.round();
+        self.database.iter().for_each(|home| testing::copy(&self.world.place(), home));
+    }
+
+    /// Makes the store, without anything in it.
+    fn make(&self) {
+        let place = self.database.as_ref().map_or_else(|| self.world.place(), |home| home.place.clone());
+        testing::apart(|| drop(Store::open(&place).unwrap()));
     }
 
     async fn ask(&self, token: &str, path: &str) -> (StatusCode, String) {
@@ -82,87 +108,91 @@ impl Api {
 
 #[tokio::test]
 async fn i39_a_conversion_reads_back() {
-    let mut api = Api::open();
-    api.sell("A-1");
-    api.world.append(ORDERS, Topic::Conversions, &api.world.refund("R-1", "A-1", T0, json!({"amount": 333})));
-    api.world.round();
-    let id = api.world.conversion_id(1, "A-1", "sale");
-    let (status, mut body) = api.ask_json("secret-1", &format!("/v1/conversions/{id}")).await;
-    assert_eq!(status, 200);
-    let explanation = body.as_object_mut().unwrap().remove("explanation").unwrap();
-    assert!(explanation.as_array().unwrap().iter().all(|step| step["why"].is_string()));
-    let expected = json!({
-        "conversion_id": id, "merchant_id": 1, "order_id": "A-1", "type": "sale", "status": "accepted",
-        "outcome": "attributed", "state": "pending", "currency": "IRR", "amount": 1000,
-        "occurred_at_ms": T0 + HOUR_MS, "commission": 80,
-        "shares": [{"publisher_id": 1, "parts": 1_000_000, "commission": 80, "reversed": 40, "coupon": false}],
-        "refunds": [{"refund_id": "R-1", "reason": "return", "amount": 333, "occurred_at_ms": T0}],
-    });
-    assert_eq!(body, expected);
-    let (_, list) = api.ask_json("operator", "/v1/conversions?order_id=A-1").await;
-    assert_eq!(list["conversions"][0]["conversion_id"], json!(id));
-    assert_eq!(list["conversions"].as_array().unwrap().len(), 1);
+    for mut api in Api::both() {
+        api.sell("A-1");
+        api.world.append(ORDERS, Topic::Conversions, &api.world.refund("R-1", "A-1", T0, json!({"amount": 333})));
+        api.round();
+        let id = api.world.conversion_id(1, "A-1", "sale");
+        let (status, mut body) = api.ask_json("secret-1", &format!("/v1/conversions/{id}")).await;
+        assert_eq!(status, 200);
+        let explanation = body.as_object_mut().unwrap().remove("explanation").unwrap();
+        assert!(explanation.as_array().unwrap().iter().all(|step| step["why"].is_string()));
+        let expected = json!({
+            "conversion_id": id, "merchant_id": 1, "order_id": "A-1", "type": "sale", "status": "accepted",
+            "outcome": "attributed", "state": "pending", "currency": "IRR", "amount": 1000,
+            "occurred_at_ms": T0 + HOUR_MS, "commission": 80,
+            "shares": [{"publisher_id": 1, "parts": 1_000_000, "commission": 80, "reversed": 40, "coupon": false}],
+            "refunds": [{"refund_id": "R-1", "reason": "return", "amount": 333, "occurred_at_ms": T0}],
+        });
+        assert_eq!(body, expected);
+        let (_, list) = api.ask_json("operator", "/v1/conversions?order_id=A-1").await;
+        assert_eq!(list["conversions"][0]["conversion_id"], json!(id));
+        assert_eq!(list["conversions"].as_array().unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
 async fn i40_a_right_id_is_pending_and_others_are_404() {
-    let api = Api::open();
-    let id = api.world.conversion_id(1, "A-9", "sale");
-    // Without a store, and with one.
-    for _ in 0..2 {
-        let (status, body) = api.ask_json("secret-1", &format!("/v1/conversions/{id}")).await;
-        assert_eq!(
-            (status, body),
-            (200, json!({"conversion_id": id, "merchant_id": 1, "status": "accepted", "outcome": "pending"}))
-        );
-        drop(crate::store::Store::open(&api.world.path()).unwrap());
-    }
-    let forged = format!("{}A", &id[..id.len() - 1]);
-    for (token, id) in [
-        ("secret-1", forged.as_str()),
-        ("secret-2", &id),
-        ("secret-1", "x"),
-        ("operator", "%2e%2e"),
-        ("operator", "%ff"),
-    ] {
-        let (status, body) = api.ask_json(token, &format!("/v1/conversions/{id}")).await;
-        assert_eq!((status, &body["status"]), (404, &json!(404)), "{token} {id}");
+    for api in Api::both() {
+        let id = api.world.conversion_id(1, "A-9", "sale");
+        // Without a store, and with one.
+        for _ in 0..2 {
+            let (status, body) = api.ask_json("secret-1", &format!("/v1/conversions/{id}")).await;
+            assert_eq!(
+                (status, body),
+                (200, json!({"conversion_id": id, "merchant_id": 1, "status": "accepted", "outcome": "pending"}))
+            );
+            api.make();
+        }
+        let forged = format!("{}A", &id[..id.len() - 1]);
+        for (token, id) in [
+            ("secret-1", forged.as_str()),
+            ("secret-2", &id),
+            ("secret-1", "x"),
+            ("operator", "%2e%2e"),
+            ("operator", "%ff"),
+        ] {
+            let (status, body) = api.ask_json(token, &format!("/v1/conversions/{id}")).await;
+            assert_eq!((status, &body["status"]), (404, &json!(404)), "{token} {id}");
+        }
     }
 }
 
 #[tokio::test]
 async fn i20_a_merchant_sees_its_own_rows_only() {
-    let mut api = Api::open();
-    api.sell("A-1");
-    api.world.round();
-    let path = "/v1/reports/performance?from=2026-11-22&to=2026-11-23&group_by=merchant";
-    let rows = |body: &Value| body["rows"].as_array().unwrap().len();
-    for (token, expected) in [("operator", 1), ("secret-1", 1), ("secret-2", 0)] {
-        assert_eq!(rows(&api.ask_json(token, path).await.1), expected, "{token}");
-    }
-    let (_, body) = api.ask_json("secret-2", "/v1/conversions?order_id=A-1").await;
-    assert_eq!(body, json!({"conversions": []}));
-    for path in [path, "/v1/conversions?order_id=A-1", "/v1/conversions/x"] {
-        assert_eq!(api.ask("wrong", path).await.0, StatusCode::UNAUTHORIZED);
+    for mut api in Api::both() {
+        api.sell("A-1");
+        api.round();
+        let path = "/v1/reports/performance?from=2026-11-22&to=2026-11-23&group_by=merchant";
+        let rows = |body: &Value| body["rows"].as_array().unwrap().len();
+        for (token, expected) in [("operator", 1), ("secret-1", 1), ("secret-2", 0)] {
+            assert_eq!(rows(&api.ask_json(token, path).await.1), expected, "{token}");
+        }
+        let (_, body) = api.ask_json("secret-2", "/v1/conversions?order_id=A-1").await;
+        assert_eq!(body, json!({"conversions": []}));
+        for path in [path, "/v1/conversions?order_id=A-1", "/v1/conversions/x"] {
+            assert_eq!(api.ask("wrong", path).await.0, StatusCode::UNAUTHORIZED);
+        }
     }
 }
 
 #[tokio::test]
 async fn i43_csv_and_json_say_the_same() {
-    let mut api = Api::open();
-    let path = "/v1/reports/performance?from=2026-11-22T00:00:00Z&to=2026-11-23&group_by=publisher,link,sub1,type";
-    assert_eq!(api.ask_json("operator", path).await, (200, json!({"rows": []})));
-    api.sell("A-1");
-    api.world.round();
-    let (_, csv) = api.ask("operator", &format!("{path}&format=csv")).await;
-    assert_eq!(
-        csv,
-        "publisher,link,sub1,type,clicks,billable_clicks,rejected_clicks,conversions,amount,commission,reversed,currency\n\
-         1,phone,a,,1,1,0,0,0,0,0,IRR\n1,phone,a,sale,0,0,0,1,1000,120,0,IRR\n"
-    );
-    let (_, body) = api.ask_json("operator", path).await;
-    assert_eq!(body["rows"][1]["commission"], 120);
-    assert_eq!(body["rows"][0]["type"], Value::Null);
+    for mut api in Api::both() {
+        let path = "/v1/reports/performance?from=2026-11-22T00:00:00Z&to=2026-11-23&group_by=publisher,link,sub1,type";
+        assert_eq!(api.ask_json("operator", path).await, (200, json!({"rows": []})));
+        api.sell("A-1");
+        api.round();
+        let (_, csv) = api.ask("operator", &format!("{path}&format=csv")).await;
+        assert_eq!(
+            csv,
+            "publisher,link,sub1,type,clicks,billable_clicks,rejected_clicks,conversions,amount,commission,reversed,currency\n\
+             1,phone,a,,1,1,0,0,0,0,0,IRR\n1,phone,a,sale,0,0,0,1,1000,120,0,IRR\n"
+        );
+        let (_, body) = api.ask_json("operator", path).await;
+        assert_eq!(body["rows"][1]["commission"], 120);
+        assert_eq!(body["rows"][0]["type"], Value::Null);
+    }
 }
 
 #[tokio::test]
@@ -204,4 +234,21 @@ async fn the_document_says_how_answers_and_errors_look() {
     let field = |name: &str| document["components"]["schemas"]["Conversion"]["properties"][name]["description"].clone();
     assert!(field("amount").as_str().is_some_and(|text| text.starts_with("Gross")), "{}", field("amount"));
     assert!(field("commission").as_str().is_some_and(|text| text.starts_with("Net")), "{}", field("commission"));
+}
+
+/// A server that is started anew breaks the connections that were kept: nobody hears of it.
+#[tokio::test]
+async fn a_connection_that_broke_while_it_was_kept_is_opened_again() {
+    let mut api = Api::over(Some(testing::database()));
+    api.sell("A-1");
+    api.round();
+    let path = "/v1/conversions?order_id=A-1";
+    for _ in 0..3 {
+        let (status, body) = api.ask_json("operator", path).await;
+        assert_eq!((status, body["conversions"].as_array().unwrap().len()), (200, 1));
+        let schema = api.database.as_ref().unwrap().schema();
+        let ended =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'");
+        testing::admin(&ended);
+    }
 }

@@ -60,12 +60,17 @@ pub fn cat(directory: &std::path::Path) -> (bool, Vec<String>, String) {
     (whole, lines, String::from_utf8(complaints).unwrap())
 }
 
-/// The directory as it lies on disk now, without the locks of this process.
+/// The directory as it lies on disk now, without the locks of this process. The keeper's own thread may delete while it is
+/// copied: such a copy is made anew.
 pub fn copy_of(directory: &std::path::Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let status = std::process::Command::new("cp").arg("-a").arg(directory).arg(copy.path().join("spool")).status();
-    assert!(status.unwrap().success());
-    copy
+    for _ in 0..20 {
+        let copy = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new("cp").arg("-a").arg(directory).arg(copy.path().join("spool")).status();
+        if status.unwrap().success() {
+            return copy;
+        }
+    }
+    panic!("{}: it changes whenever it is copied", directory.display());
 }
 
 pub fn numbered(count: u64) -> Vec<String> {

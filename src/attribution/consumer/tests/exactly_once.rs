@@ -10,18 +10,18 @@ use crate::store::{Store, StoreError};
 use crate::time::{DAY_MS, HOUR_MS, TimeMs};
 
 /// What stands in the spools of a scenario, by spool.
-type Script = Vec<(u64, Topic, Value)>;
+pub type Script = Vec<(u64, Topic, Value)>;
 
 /// What may not depend on how it came in.
 #[derive(Debug, PartialEq)]
-struct Books {
-    books: Vec<String>,
-    decisions: Vec<(String, String, String)>,
-    clicks: (i64, i64),
-    waiting: u64,
+pub struct Books {
+    pub books: Vec<String>,
+    pub decisions: Vec<(String, String, String)>,
+    pub clicks: (i64, i64),
+    pub waiting: u64,
 }
 
-fn books(world: &World) -> Books {
+pub fn books(world: &World) -> Books {
     let mut decisions = Vec::new();
     world.look(|view| {
         for row in view.conversions_after(crate::store::RowId(0), 1_000)? {
@@ -35,12 +35,12 @@ fn books(world: &World) -> Books {
     Books { books: world.books(), decisions, clicks: (clicks.clicks, clicks.rejected), waiting }
 }
 
-fn feed(world: &mut World, script: &Script) {
+pub fn feed(world: &mut World, script: &Script) {
     script.iter().for_each(|(spool, topic, event)| world.append(*spool, *topic, event));
 }
 
 /// Clicks of three visitors in three spools, orders in two, refunds of some of them and of none.
-fn scripts() -> impl Strategy<Value = Script> {
+pub fn scripts() -> impl Strategy<Value = Script> {
     let clicks = prop::collection::vec((0i64..40, 1u8..4, 1u32..5, 12u32..14, 1u64..4, any::<bool>()), 0..25);
     let orders = prop::collection::vec((0i64..60, 1u8..4, 0u8..4, 100u64..102, 1i64..5), 0..10);
     let refunds = prop::collection::vec((0i64..80, 0usize..12, 100u64..102, 1i64..700), 0..8);
@@ -146,7 +146,7 @@ proptest! {
         feed(&mut slow);
         straight.round();
         hide_all(&mut slow);
-        let store = Store::open(&slow.path()).unwrap();
+        let store = Store::open(&slow.place()).unwrap();
         let mut consumer = Consumer::new(&mut slow.source, store, &slow.rules, &slow.metrics).unwrap();
         for step in 0..40 {
             consumer.source_mut(|source| match step {
@@ -173,12 +173,12 @@ fn sale(world: &mut World, order: &str) {
 fn a_second_consumer_finds_its_memory_stale_and_applies_nothing_twice() {
     let mut world = World::new();
     sale(&mut world, "A-1");
-    let path = world.path();
+    let place = world.place();
     let mut other_source = World::copy_of(&world.source);
     let mut stale =
-        Consumer::new(&mut other_source, Store::open(&path).unwrap(), &world.rules, &world.metrics).unwrap();
+        Consumer::new(&mut other_source, Store::open(&place).unwrap(), &world.rules, &world.metrics).unwrap();
     let mut quick =
-        Consumer::new(&mut world.source, Store::open(&path).unwrap(), &world.rules, &world.metrics).unwrap();
+        Consumer::new(&mut world.source, Store::open(&place).unwrap(), &world.rules, &world.metrics).unwrap();
     assert_eq!(quick.round(&|| false).unwrap(), 2);
     let error = stale.round(&|| false).unwrap_err();
     assert!(!error.is_about_the_record(), "{error}");
@@ -194,7 +194,7 @@ fn a_full_disk_costs_nothing_but_time() {
     for number in 0..200 {
         sale(&mut world, &format!("A-{number}"));
     }
-    let store = Store::open(&world.path()).unwrap();
+    let store = Store::open(&world.place()).unwrap();
     store.limit_pages(60);
     let full = Consumer::new(&mut world.source, store, &world.rules, &world.metrics).unwrap().round(&|| false);
     assert!(matches!(full, Err(StoreError::Sqlite(_))), "{full:?}");
@@ -252,7 +252,7 @@ fn poison_goes_to_the_dead_letters_and_stops_nobody() {
     spool.until += 1;
     // A click where conversions are, an event from the future, and an order under another ID than its own.
     world.append(100, Topic::Conversions, &world.click(&click(T0, 1, 1)));
-    world.append(100, Topic::Conversions, &json!({"event": "parked", "schema": 1}));
+    world.append(100, Topic::Conversions, &json!({"event": "novelty", "schema": 1}));
     let mut twin = world.report("A-1", T0, json!({}));
     twin["conversion_id"] = json!("another");
     world.append(100, Topic::Conversions, &twin);

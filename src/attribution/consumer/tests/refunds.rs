@@ -26,7 +26,7 @@ fn refunds(world: &mut World, from: i64, to: i64) {
 
 fn is_sound(world: &World) {
     let mut out = Vec::new();
-    check(&mut Reader::open(&world.path()).unwrap(), &mut out).unwrap();
+    check(&mut Reader::open(&world.place()).unwrap(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("no invariant is broken"), "{text}");
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::attribution::Settings;
+use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{AttributionMetrics, Consumer, Reach, Records, Rules, Source, SpoolReach};
 use crate::catalog::rulebook::{
     CheckoutRule, CouponPolicy, CouponRules, MerchantRules, Model, OfferRules, OfferStatus, PublisherRules,
@@ -21,7 +22,7 @@ use crate::clock::ManualClock;
 use crate::event::ConversionIds;
 use crate::money::{Currency, Rate};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Reader, Store, StoreError, View};
+use crate::store::{Place, Reader, Store, StoreError, View};
 use crate::time::{HOUR_MS, TimeMs};
 
 /// 2026-11-22T10:00:00Z.
@@ -153,6 +154,7 @@ impl World {
             settings: SETTINGS,
             catalog: Arc::new(ArcSwap::from_pointee(snapshot(|_| {}))),
             clock,
+            layout: Layout::Alone,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);
@@ -179,6 +181,10 @@ impl World {
 
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("afflux.sqlite")
+    }
+
+    pub fn place(&self) -> Place {
+        Place::Sqlite(self.path())
     }
 
     /// Appends to a spool; readable at once.
@@ -246,12 +252,12 @@ impl World {
     }
 
     pub fn try_round(&mut self) -> Result<usize, StoreError> {
-        let store = Store::open(&self.path()).unwrap();
+        let store = Store::open(&self.place()).unwrap();
         Consumer::new(&mut self.source, store, &self.rules, &self.metrics)?.round(&|| false)
     }
 
     pub fn look<T>(&self, look: impl FnOnce(View<'_>) -> Result<T, StoreError>) -> T {
-        Reader::open(&self.path()).unwrap().view(look).unwrap()
+        Reader::open(&self.place()).unwrap().view(look).unwrap()
     }
 
     /// The latest decision of an order of merchant 1, as JSON.

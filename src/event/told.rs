@@ -1,0 +1,186 @@
+//! What an edge tells of its spools beside their records (contract V10), and how every reader of the topics finds out
+//! which record it holds.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::time::TimeMs;
+
+/// A `heartbeat` (each minute) or a `seal` (the spool is shipped for good): how everybody else knows what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolState {
+    #[serde(with = "hex")]
+    pub spool: u64,
+    /// The last number that is on disk; absent while there is none. All that went before it in Kafka's partition was
+    /// produced before this was.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_number")]
+    pub seq: Option<u64>,
+    /// `clicks` or `conversions`.
+    pub topic: String,
+    /// The edge's name.
+    pub edge: String,
+    pub at_ms: TimeMs,
+    /// Records that Kafka has acknowledged: all below this number.
+    #[serde(deserialize_with = "number")]
+    pub shipped: u64,
+    /// When the first record was written that is not shipped; absent when all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unshipped_ms: Option<TimeMs>,
+    /// Answers that have no record, and answers whose record was not known to be on disk in time.
+    #[serde(deserialize_with = "number")]
+    pub unspooled: u64,
+    #[serde(deserialize_with = "number")]
+    pub late: u64,
+}
+
+/// Stands in place of a record that Kafka will not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    #[serde(with = "hex")]
+    pub spool: u64,
+    #[serde(deserialize_with = "number")]
+    pub seq: u64,
+    /// Why, in a word: `too_large`, `refused`, or `lost` for what the edge's disk lost.
+    pub why: String,
+    /// Size of the record.
+    #[serde(deserialize_with = "number")]
+    pub bytes: u64,
+    pub parked_at_ms: TimeMs,
+}
+
+/// Numbers of records, and all that is counted in them, are below this: with a microsecond for each a spool takes nine
+/// years to get there. What says more is no record of ours, and would not fit into what is computed and stored.
+pub const NUMBERS: u64 = 1 << 48;
+
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(from)?;
+    if number < NUMBERS { Ok(number) } else { Err(serde::de::Error::custom("a number is below 2^48")) }
+}
+
+fn some_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<u64>::deserialize(from)?;
+    number.map(|number| self::number(serde::de::value::U64Deserializer::new(number))).transpose()
+}
+
+/// Which record of which spool this is: its event's name, spool and number, without reading the rest. All our writers
+/// begin alike; whatever begins otherwise is read as JSON.
+pub fn address(record: &[u8]) -> Option<Address<'_>> {
+    let address = written_by_us(record).or_else(|| {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            event: &'a str,
+            #[serde(with = "hex")]
+            spool: u64,
+            #[serde(default)]
+            seq: Option<u64>,
+        }
+        let head: Head<'_> = serde_json::from_slice(record).ok()?;
+        Some(Address { event: head.event, spool: head.spool, seq: head.seq })
+    })?;
+    address.seq.is_none_or(|seq| seq < NUMBERS).then_some(address)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'r> {
+    pub event: &'r str,
+    pub spool: u64,
+    pub seq: Option<u64>,
+}
+
+fn written_by_us(record: &[u8]) -> Option<Address<'_>> {
+    let rest = record.strip_prefix(br#"{"event":""#)?;
+    let end = memchr::memchr(b'"', rest)?;
+    let event = std::str::from_utf8(&rest[..end]).ok()?;
+    let rest = rest[end..].strip_prefix(br#"","schema":1,"spool":""#)?;
+    let spool = parse_hex(std::str::from_utf8(rest.get(..16)?).ok()?)?;
+    let rest = rest[16..].strip_prefix(br#"","seq":"#)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let seq = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+    matches!(rest.get(digits), Some(b',' | b'}')).then_some(Address { event, spool, seq: Some(seq) })
+}
+
+/// Exactly 16 lower-case digits, as a spool's name is written.
+fn parse_hex(text: &str) -> Option<u64> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+mod hex {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(spool: &u64, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&format_args!("{spool:016x}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        super::parse_hex(&text).ok_or_else(|| serde::de::Error::custom("a spool has 16 hex digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+
+    #[test]
+    fn v3_every_record_says_where_it_stands() {
+        let ours = br#"{"event":"click","schema":1,"spool":"00000000000000ff","seq":12,"click_id":"x"}"#;
+        assert_eq!(address(ours), Some(Address { event: "click", spool: 255, seq: Some(12) }));
+        assert_eq!(written_by_us(ours), address(ours));
+        let others = br#"{ "seq": 3, "spool": "ffffffffffffffff", "event": "refund", "schema": 1 }"#;
+        assert_eq!(address(others), Some(Address { event: "refund", spool: u64::MAX, seq: Some(3) }));
+        for wrong in
+            [&b"x"[..], br#"{"event":"click","spool":"ff","seq":1}"#, br#"{"event":"click","schema":1,"spool":"#]
+        {
+            assert_eq!(address(wrong), None);
+        }
+    }
+
+    #[test]
+    fn v3_a_number_that_no_spool_reaches_is_no_record() {
+        for (seq, is_one) in [(NUMBERS - 1, true), (NUMBERS, false), (1 << 63, false), (u64::MAX, false)] {
+            let ours = format!(r#"{{"event":"click","schema":1,"spool":"00000000000000ff","seq":{seq}}}"#);
+            assert_eq!(address(ours.as_bytes()).is_some(), is_one, "{seq}");
+            let others = format!(r#"{{"seq":{seq},"spool":"00000000000000ff","event":"click"}}"#);
+            assert_eq!(address(others.as_bytes()).is_some(), is_one, "{seq}");
+            for field in ["seq", "shipped", "unspooled", "late"] {
+                let mut state = serde_json::json!({"event": "seal", "schema": 1, "spool": "00000000000000ff", "seq": 1,
+                    "topic": "clicks", "edge": "e", "at_ms": 1, "shipped": 1, "unspooled": 0, "late": 0});
+                state[field] = seq.into();
+                assert_eq!(Event::parse(state.to_string().as_bytes()).is_ok(), is_one, "{field} {seq}");
+            }
+            let parked = format!(
+                r#"{{"event":"parked","schema":1,"spool":"00000000000000ff","seq":1,"why":"lost","bytes":{seq},"parked_at_ms":1}}"#
+            );
+            assert_eq!(Event::parse(parked.as_bytes()).is_ok(), is_one, "{seq}");
+        }
+    }
+
+    #[test]
+    fn v10_states_and_parked_records_read_back() {
+        let state = SpoolState {
+            spool: 7,
+            seq: Some(9),
+            topic: "clicks".into(),
+            edge: "edge-1".into(),
+            at_ms: TimeMs(5),
+            shipped: 8,
+            oldest_unshipped_ms: Some(TimeMs(4)),
+            unspooled: 0,
+            late: 2,
+        };
+        let written = Event::heartbeat(&state);
+        assert!(
+            written.starts_with(r#"{"event":"heartbeat","schema":1,"spool":"0000000000000007","seq":9,"#),
+            "{written}"
+        );
+        assert!(matches!(Event::parse(written.as_bytes()), Ok(Event::Heartbeat(read)) if *read == state));
+        let none = SpoolState { seq: None, oldest_unshipped_ms: None, ..state };
+        let written = Event::seal(&none);
+        assert!(matches!(Event::parse(written.as_bytes()), Ok(Event::Seal(read)) if *read == none));
+        assert_eq!(address(written.as_bytes()), Some(Address { event: "seal", spool: 7, seq: None }));
+        let parked = Parked { spool: 7, seq: 1, why: "too_large".into(), bytes: 9, parked_at_ms: TimeMs(1) };
+        let written = Event::parked(&parked);
+        assert!(matches!(Event::parse(written.as_bytes()), Ok(Event::Parked(read)) if read == parked));
+    }
+}

@@ -1,0 +1,175 @@
+use super::*;
+use crate::event::SpoolState;
+use crate::store::{Batch, Store, testing};
+
+const EMBEDDED: Asked = Asked { cluster: false, now: TimeMs(0) };
+
+fn spooled(spool: u64, records: u64) -> Spooled {
+    let (spool, topic) = (SpoolId(spool), Topic::Clicks);
+    let (first, sealed, written_to) = (0, true, false);
+    let (damaged, unspooled, late, tail, shipped) = (0, 0, 0, 0, None);
+    Spooled { spool, topic, first, records, sealed, written_to, damaged, unspooled, late, tail, shipped }
+}
+
+fn mark(spool: u64, next: u64, sealed: Option<u64>) -> Mark {
+    Mark { next, sealed, last: Some(TimeMs(0)), ..Mark::new(SpoolId(spool), Topic::Clicks) }
+}
+
+fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, String) {
+    let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
+    both(EMBEDDED, &disk, |batch| {
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+    })
+}
+
+/// What is said over a file and over a database: the same.
+fn both(asked: Asked, disk: &Disk, fill: impl Fn(&Batch<'_>)) -> (Verdict, String) {
+    let [file, database] = testing::homes().map(|home| {
+        let mut store = Store::open(&home.place).unwrap();
+        let batch = store.begin().unwrap();
+        fill(&batch);
+        batch.commit().unwrap();
+        let mut out = Vec::new();
+        let verdict = reconcile(Some(&mut Reader::open(&home.place).unwrap()), disk, asked, &mut out).unwrap();
+        (verdict, String::from_utf8(out).unwrap())
+    });
+    assert_eq!(file, database);
+    file
+}
+
+#[test]
+fn p6_lag_and_what_retention_deleted_are_no_faults() {
+    let gone = mark(2, 7, Some(7));
+    let (verdict, text) = run(&[mark(1, 3, None), gone], &[], &[spooled(1, 5)]);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(
+        text.contains("clicks: 12 answered = 12 spooled + 0 undurable; 12 spooled = 10 consumed + 2 lag\n"),
+        "{text}"
+    );
+    assert!(text.contains("0000000000000002 clicks      deleted"), "{text}");
+    // Kept segments may begin later than the spool did.
+    let kept = Spooled { first: 4, ..spooled(1, 5) };
+    assert_eq!(run(&[mark(1, 5, Some(5))], &[], &[kept]).0, Verdict::Good);
+}
+
+#[test]
+fn p6_a_gap_and_damage_are_named() {
+    let gap = Mark { gap: Some(9), ..mark(1, 3, None) };
+    let unread = Spooled { first: 4, ..spooled(1, 5) };
+    for (marks, spools, words) in [
+        (vec![gap], vec![spooled(1, 20)], "GAP spool 0000000000000001: records 3 to 8 are missing"),
+        (vec![mark(1, 3, None)], vec![unread], "records 3 to 3 are missing"),
+        (vec![mark(1, 3, Some(5))], vec![], "records 3 to 4 are missing"),
+        (vec![mark(1, 5, None)], vec![Spooled { damaged: 2, ..spooled(1, 5) }], "DAMAGE"),
+    ] {
+        let (verdict, text) = run(&marks, &[], &spools);
+        assert_eq!(verdict, Verdict::Bad, "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, parked: false };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[lost], &[]);
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(text.contains("2 records lost by a disk and passed"), "{text}");
+}
+
+#[test]
+fn p1_answered_is_spooled_and_undurable() {
+    let disk = Spooled { late: 3, unspooled: 4, ..spooled(1, 5) };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[disk]);
+    assert_eq!(verdict, Verdict::Good);
+    assert!(text.contains("clicks: 9 answered = 5 spooled + 4 undurable; 5 spooled = 5 consumed + 0 lag\n"), "{text}");
+    assert!(text.contains("\n3 answers went out before their record was known to be on disk\n"), "{text}");
+}
+
+#[test]
+fn p6_a_silent_spool_is_named() {
+    let dead = Spooled { sealed: false, ..spooled(1, 5) };
+    let (verdict, text) = run(&[mark(1, 5, None), mark(2, 4, None)], &[], &[dead]);
+    assert_eq!(verdict, Verdict::Good);
+    assert!(text.contains("SILENT spool 0000000000000001") && text.contains("SILENT spool 0000000000000002"), "{text}");
+}
+
+#[test]
+fn without_a_store_everything_lags() {
+    let mut out = Vec::new();
+    let disk = Disk { spooled: vec![spooled(1, 5)], faults: Vec::new() };
+    let verdict = reconcile(None, &disk, EMBEDDED, &mut out).unwrap();
+    assert_eq!(verdict, Verdict::Good);
+    assert!(String::from_utf8(out).unwrap().contains("5 spooled = 0 consumed + 5 lag"));
+}
+
+#[test]
+fn p6_answers_without_a_record_late_ones_and_a_tail_are_counted_apart() {
+    let lossy = Spooled { unspooled: 3, late: 4, tail: 2, ..spooled(1, 5) };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[], &[lossy]);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("8 answered = 5 spooled + 3 undurable"), "{text}");
+    assert!(text.contains("4 answers went out before their record was known to be on disk"), "{text}");
+    assert!(text.contains("2 records behind a torn one"), "{text}");
+}
+
+#[test]
+fn p6_a_directory_that_is_no_readable_spool_is_named() {
+    let mut out = Vec::new();
+    let disk = Disk { spooled: Vec::new(), faults: vec!["clicks-1.bak: not a spool".into()] };
+    assert_eq!(reconcile(None, &disk, EMBEDDED, &mut out).unwrap(), Verdict::Bad);
+    assert!(String::from_utf8(out).unwrap().contains("SPOOL clicks-1.bak: not a spool"));
+}
+
+#[test]
+fn v10_parked_records_are_told_apart_from_lost_ones() {
+    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, parked: true };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[parked], &[]);
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(text.contains("\n1 records parked, as Kafka would not take them, and passed\n"), "{text}");
+    assert!(text.contains("PARKED spool 0000000000000001: ") && !text.contains("DAMAGE"), "{text}");
+}
+
+/// A spool that no disk here has.
+fn told(spool: u64, records: u64, shipped: u64, at_ms: i64) -> SpoolState {
+    let (seq, topic, edge) = (records.checked_sub(1), "clicks".to_owned(), "edge-7".to_owned());
+    let (oldest_unshipped_ms, unspooled, late) = (None, 2, 0);
+    SpoolState { spool, seq, topic, edge, at_ms: TimeMs(at_ms), shipped, oldest_unshipped_ms, unspooled, late }
+}
+
+fn run_cluster(marks: &[Mark], told: &[(SpoolState, bool)], now: i64) -> (Verdict, String) {
+    both(Asked { cluster: true, now: TimeMs(now) }, &Disk::default(), |batch| {
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        told.iter().for_each(|(state, sealed)| batch.record_state(state, *sealed, 3).unwrap());
+    })
+}
+
+#[test]
+fn p6_across_edges_every_stage_is_counted() {
+    let (verdict, text) = run_cluster(&[mark(1, 6, None)], &[(told(1, 10, 8, 1_000), false)], 2_000);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    let sums = "clicks: 12 answered = 10 spooled + 2 undurable; 10 spooled = 8 shipped + 2 unshipped; \
+                8 shipped = 6 consumed + 2 lag\n";
+    assert!(text.contains(sums) && text.contains("edge-7/3") && text.contains(" open "), "{text}");
+    assert!(!text.contains("SILENT"), "{text}");
+}
+
+#[test]
+fn p6_an_edge_that_went_silent_is_named() {
+    let (verdict, text) = run_cluster(&[mark(1, 6, None)], &[(told(1, 6, 6, 1_000), false)], 400_000);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("SILENT spool 0000000000000001 of edge-7: not sealed"), "{text}");
+}
+
+#[test]
+fn p6_a_gap_in_kafka_is_named_with_its_edge_and_what_heals_it() {
+    let gap = Mark { gap: Some(9), ..mark(1, 3, None) };
+    let heals = "records 3 to 8 are missing; `afflux reship 0000000000000001 3` on edge-7 sends them again";
+    let (verdict, text) = run_cluster(&[gap], &[(told(1, 20, 20, 1_000), false)], 2_000);
+    assert!(verdict == Verdict::Bad && text.contains(heals), "{text}");
+}
+
+#[test]
+fn p6_records_missing_at_the_end_of_a_sealed_spool_are_a_gap_once_they_had_time_to_come() {
+    let sealed = (told(1, 20, 20, 1_000), true);
+    let (verdict, text) = run_cluster(&[mark(1, 15, None)], std::slice::from_ref(&sealed), 2_000);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    let (verdict, text) = run_cluster(&[mark(1, 15, None)], &[sealed], 100_000);
+    assert!(verdict == Verdict::Bad && text.contains("records 15 to 19 are missing; `afflux reship"), "{text}");
+}

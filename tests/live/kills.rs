@@ -1,0 +1,101 @@
+//! kill -9 of everything that runs, in turn, under load.
+
+use crate::cluster::Cluster;
+use crate::crowd::{Crowd, Pace};
+use crate::process::Process;
+use crate::servers::BROKERS;
+use crate::{alone, books, by_form, random};
+
+/// Kills one of them at a moment that the seed chooses, each time under load, and starts it again.
+fn kill_in_turn(name: &str, mut kill: impl FnMut(&mut Cluster, u64)) {
+    let _alone = alone();
+    let mut cluster = Cluster::start(name);
+    let seed = random::seed();
+    let crowd = Crowd::with(&cluster, seed, Pace { rest_ms: by_form(20, 2), ..Pace::default() });
+    let mut random = random::Random::new(seed);
+    let rounds = by_form(3, 20);
+    for round in 0..rounds {
+        crowd.wait_for(by_form(150, 50_000), by_form(15, 5_000));
+        crate::sleep_ms(random.below(200));
+        kill(&mut cluster, round);
+    }
+    crowd.wait_for(100, 10);
+    let answers = crowd.go_home();
+    println!("{name}: kill -9 {rounds} times");
+    books::close(&mut cluster, &answers);
+}
+
+/// The process is gone for a moment, as a supervisor takes one to see it.
+fn kill_and_start(process: &mut Process) {
+    process.kill();
+    crate::sleep_ms(300);
+    process.start();
+}
+
+#[test]
+fn kill_9_of_an_edge_loses_nothing() {
+    kill_in_turn("kill-edge", |cluster, round| kill_and_start(&mut cluster.edges[round as usize % 2]));
+}
+
+#[test]
+fn kill_9_of_an_attribution_doubles_nothing() {
+    kill_in_turn("kill-attribution", |cluster, round| kill_and_start(&mut cluster.attributions[round as usize % 2]));
+}
+
+#[test]
+fn kill_9_of_the_console_is_nothing_to_the_books() {
+    kill_in_turn("kill-console", |cluster, _| kill_and_start(&mut cluster.console));
+}
+
+#[test]
+fn kill_9_of_each_broker_loses_nothing() {
+    kill_in_turn("kill-broker", |cluster, round| {
+        let broker = BROKERS[round as usize % BROKERS.len()];
+        cluster.servers.broker("kill", broker);
+        crate::sleep_ms(1_000);
+        cluster.servers.broker("start", broker);
+    });
+}
+
+#[test]
+fn kill_9_of_redis_changes_no_money() {
+    kill_in_turn("kill-redis", |cluster, _| {
+        cluster.servers.redis(&["kill"]);
+        crate::sleep_ms(500);
+        cluster.servers.redis(&["start"]);
+    });
+}
+
+#[test]
+fn kill_9_of_postgresql_doubles_nothing() {
+    kill_in_turn("kill-postgresql", |cluster, _| {
+        cluster.servers.postgresql(&["kill"]);
+        crate::sleep_ms(500);
+        cluster.servers.postgresql(&["start"]);
+    });
+}
+
+#[test]
+fn kill_9_of_everything_at_once_loses_nothing() {
+    let _alone = alone();
+    let mut cluster = Cluster::start("kill-all");
+    let mut answers = crate::crowd::Answers::default();
+    for _ in 0..by_form(1, 20) {
+        let crowd = Crowd::start(&cluster, random::seed());
+        crowd.wait_for(300, 30);
+        let processes = cluster.edges.iter_mut().chain(&mut cluster.attributions);
+        BROKERS.iter().for_each(|broker| cluster.servers.broker("kill", *broker));
+        cluster.servers.redis(&["kill"]);
+        cluster.servers.postgresql(&["kill"]);
+        processes.for_each(Process::kill);
+        cluster.console.kill();
+        // The merchants and visitors have nobody left to ask until the edges are back.
+        cluster.edges.iter_mut().for_each(Process::start);
+        crowd.wait_for(50, 5);
+        cluster.servers.heal();
+        cluster.attributions.iter_mut().chain([&mut cluster.console]).for_each(Process::start);
+        crowd.wait_for(50, 5);
+        answers.add(crowd.go_home());
+    }
+    books::close(&mut cluster, &answers);
+}
