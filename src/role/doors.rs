@@ -35,7 +35,6 @@ impl Doors {
     }
 }
 
-#[allow(dead_code, reason = "for the roles without a door of visitors")]
 /// One listener alone, for a role that has not all doors. `key` is the one that names the address.
 pub fn bind_one(config: &Config, key: &str, address: SocketAddr) -> Result<TcpListener, Violation> {
     // As many as were asked for.
