@@ -56,6 +56,7 @@ pub mod store;
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod lock;
 pub mod metrics;
 pub mod role;
 pub mod toml_reader;

@@ -53,22 +53,24 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(Failure::internal);
     let (api_address, admin_address) = (address(&api)?, address(&admin)?);
     let (stop, stopping) = watch::channel(false);
+    let lost = Lost::default();
 
     let zone = base.config.report.time_zone.0.clone();
     let readers = base.config.postgresql.readers.0 as usize;
     let reports = Arc::new(Reports::new(base.access(), ConversionIds::new(&base.keys), place, readers, zone));
     let router = crate::api::router([report::routes(reports.clone())]);
     let door = Door::new(base.limits(descriptors), Bodies::Passed, |_| true);
-    let served = running::serve_api(api, door.clone(), router, stopping)?;
+    let served = running::serve_api(api, door.clone(), router, stopping, &lost)?;
     let mut watched = observed::base(&base);
     watched.metrics.push(Box::new(move |page| observed::api_door(&door, page)));
     watched.metrics.push(Box::new(move |page| reports.write_metrics(page)));
+    watched.not_ready.push(lost.not_ready());
     let watched = Arc::new(watched);
-    running::serve_admin(admin, watched.clone())?;
-    let reload = running::watch_catalog(&base)?;
+    running::serve_admin(admin, watched.clone(), &lost)?;
+    let reload = running::watch_catalog(&base, &lost)?;
     tracing::info!(api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload, &Lost::default()).await;
+    running::until_asked_to_stop(&base, &mut signals, reload, &lost, || None).await;
     let close = move || {
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);
@@ -77,5 +79,5 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     };
     running::drain(&base, &mut signals, &watched, close).await;
     tracing::info!("stopped");
-    Ok(Exit::Ok)
+    lost.or(Exit::Ok)
 }

@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::Failure;
 use super::house::{House, spool_failure};
+use super::threads::Lost;
 use crate::edge::{Clicks, Edge, Metrics};
 use crate::http::{self, Door, OnThread};
 use crate::spool::Topic;
@@ -29,12 +30,14 @@ impl EdgeWorker {
     }
 }
 
-/// A worker for each listener.
+/// A worker for each listener. Where one is lost its connections are reset, and the others go on answering until the role,
+/// which is told, has drained.
 pub fn start_all(
     house: &House,
     listeners: Vec<TcpListener>,
     door: &Arc<Door>,
     stop: &watch::Receiver<bool>,
+    lost: &Lost,
 ) -> Result<Vec<EdgeWorker>, Failure> {
     let settings = house.edge_settings()?;
     let mut workers = Vec::with_capacity(listeners.len());
@@ -42,14 +45,13 @@ pub fn start_all(
         let writer = house.spools.writer(Topic::Clicks, number as u16).map_err(spool_failure)?;
         let clicks = Clicks::new(house.catalog.handle(), settings.clone(), writer, house.clock.clone());
         let clicks = clicks.map_err(Failure::internal)?;
-        let (metrics, door, stop) = (Arc::new(Metrics::default()), door.clone(), stop.clone());
+        let (metrics, door) = (Arc::new(Metrics::default()), door.clone());
+        let (stop, told) = (stop.clone(), stop.clone());
         let counted = metrics.clone();
         // Made here, and not by its thread: a worker without one is told, and not found out by visitors that are reset.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-        let thread = std::thread::Builder::new()
-            .name(format!("edge-{number}"))
-            .spawn(move || run(&runtime, listener, door, clicks, counted, stop))
-            .map_err(Failure::internal)?;
+        let work = move || run(&runtime, listener, door, clicks, counted, stop);
+        let thread = lost.spawn(format!("edge-{number}"), move || *told.borrow(), work)?;
         workers.push(EdgeWorker { metrics, thread });
     }
     Ok(workers)

@@ -32,6 +32,11 @@ impl House {
         Ok(House { base, spools: Arc::new(spools) })
     }
 
+    /// A thread of the spools or of the order index that has ended by itself.
+    pub fn lost_thread(&self, intake: &Intake) -> Option<String> {
+        self.spools.lost_thread().or_else(|| intake.lost_thread().map(str::to_owned))
+    }
+
     /// The door of merchants' reports, with a spool of its own.
     pub fn intake(&self, access: Arc<Access>, index: OrderIndex) -> Result<Arc<Intake>, Failure> {
         let writer = self.spools.writer(Topic::Conversions, 0).map_err(spool_failure)?;

@@ -17,6 +17,7 @@ mod keys;
 mod links;
 mod logging;
 mod observed;
+mod open_doors;
 mod place;
 mod preflight;
 mod printing;

@@ -95,20 +95,28 @@ pub fn serve_api(
     door: Arc<Door>,
     router: axum::Router,
     stop: watch::Receiver<bool>,
+    lost: &Lost,
 ) -> Result<JoinHandle<()>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    let handed = door.clone();
+    let (handed, told) = (door.clone(), stop.clone());
     let service = move |peer| router_service(router.clone(), handed.clone(), peer, api::refused);
     let work = move || {
         if let Err(error) = runtime.block_on(http::serve(listener, door, service, OnRuntime, stop)) {
             tracing::error!(%error, "the API cannot listen");
         }
     };
-    std::thread::Builder::new().name("api".into()).spawn(work).map_err(Failure::internal)
+    lost.spawn("api", move || *told.borrow(), work)
 }
 
-/// Serves signals and the clock, until a signal says so or a thread is lost.
-pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: SyncSender<()>, lost: &Lost) {
+/// Serves signals and the clock, until a signal says so or a thread is lost: one that told it by itself, or one of those
+/// that stages keep for themselves, which `lost_of_stages` names.
+pub async fn until_asked_to_stop(
+    base: &Base,
+    signals: &mut Signals,
+    reload: SyncSender<()>,
+    lost: &Lost,
+    lost_of_stages: impl Fn() -> Option<String>,
+) {
     let mut clock_tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -122,6 +130,7 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
             },
             _ = clock_tick.tick() => {
                 base.clock.discipline();
+                lost_of_stages().inspect(|name| lost.tell(name));
                 if lost.trouble().is_some() {
                     return;
                 }
@@ -131,18 +140,42 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
 }
 
 /// Reloads the catalog when it is asked to and when its files change, until what is returned is dropped.
-pub fn watch_catalog(base: &Base) -> Result<SyncSender<()>, Failure> {
+pub fn watch_catalog(base: &Base, lost: &Lost) -> Result<SyncSender<()>, Failure> {
     let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
     let (ask, asked) = sync_channel(1);
     let (current, clock) = (base.catalog.clone(), base.clock.clone());
-    let thread = std::thread::Builder::new().name("catalog".into());
-    thread.spawn(move || catalog::watch(&current, interval, &asked, &*clock)).map_err(Failure::internal)?;
+    // It returns when what is returned here is dropped, and else only by a panic.
+    lost.spawn("catalog", || true, move || catalog::watch(&current, interval, &asked, &*clock))?;
     Ok(ask)
 }
 
-pub fn serve_admin(listener: TcpListener, admin: Arc<Admin>) -> Result<(), Failure> {
+/// It answers until the process ends: whoever watches a drain wants to see it.
+pub fn serve_admin(listener: TcpListener, admin: Arc<Admin>, lost: &Lost) -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::internal)?;
-    // It answers until the process ends: whoever watches a drain wants to see it.
-    tokio::spawn(async move { axum::serve(listener, admin.router()).await });
+    let lost = lost.clone();
+    let serving = tokio::spawn(async move { axum::serve(listener, admin.router()).await });
+    // The end of the process drops both.
+    tokio::spawn(async move {
+        let _ = serving.await;
+        lost.tell("admin");
+    });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::http::{Bodies, Limits};
+
+    #[test]
+    fn p2_an_api_that_cannot_listen_any_more_is_lost() {
+        // Nothing can be awaited of a file: as of a listener that broke.
+        let listener = TcpListener::from(OwnedFd::from(tempfile::tempfile().unwrap()));
+        let (_stop, stopping) = watch::channel(false);
+        let (door, lost) = (Door::new(Limits::new(10), Bodies::Passed, |_| true), Lost::default());
+        serve_api(listener, door, axum::Router::new(), stopping, &lost).unwrap().join().unwrap();
+        assert_eq!(lost.or(Exit::Ok).unwrap_err().message, "the api thread has ended by itself");
+    }
 }

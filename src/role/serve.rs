@@ -9,23 +9,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::watch;
-
 use super::base::{Base, KeysFrom};
 use super::doors::Doors;
 use super::house::House;
-use super::observed::{self, Answering};
+use super::open_doors::{OpenDoors, Visited};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
-use super::threads::Threads;
-use super::{Exit, Failure, configured, descriptors, edge_worker, logging, place, running};
+use super::threads::{Lost, Threads};
+use super::{Exit, Failure, configured, descriptors, logging, place, running};
 use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::event::ConversionIds;
-use crate::http::{Bodies, Door};
+use crate::intake;
 use crate::report::{self, Reports};
 use crate::store::Store;
-use crate::{edge, intake};
 
 /// Connections to the file for reports and look-ups: as many as are answered at once.
 const MAX_READERS: usize = 10;
@@ -54,7 +51,7 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
 
 async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usize) -> Result<Exit, Failure> {
     let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
-    let (stop, stopping) = watch::channel(false);
+    let lost = Lost::default();
 
     let access = house.access();
     let intake = house.intake(access.clone(), house.embedded_order_index()?)?;
@@ -63,32 +60,21 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let reports = Arc::new(Reports::new(access, ids, place::file(&house.config), MAX_READERS, zone));
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
-    let consumer = start_consumer(&house, attribution.clone())?;
-    let lost = consumer.lost();
-    let limits = house.limits(descriptors);
-    let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
-    let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
-    let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let api = running::serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
-    let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
+    let consumer = start_consumer(&house, attribution.clone(), &lost)?;
+    let (watched, Doors { edge, api, admin: admin_door }) = (intake.clone(), doors);
+    let visited = Visited { edge, api, router, intake, descriptors };
+    let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
-    let found = lost.clone();
-    admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
-    running::serve_admin(doors.admin, admin.clone())?;
-    let reload = running::watch_catalog(&house)?;
+    running::serve_admin(admin_door, admin.clone(), &lost)?;
+    let reload = running::watch_catalog(&house, &lost)?;
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, reload, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let close = move || {
-        // Nobody is left to hear it when all doors have ended by themselves.
-        let _ = stop.send(true);
-        // A panic there was told by the thread itself.
-        let _ = api.join();
-        workers.into_iter().for_each(edge_worker::EdgeWorker::join);
+        open.close();
         consumer.stop();
         spools.close()
     };
@@ -97,10 +83,10 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
 }
 
 /// The attribution thread.
-fn start_consumer(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Threads, Failure> {
+fn start_consumer(house: &House, metrics: Arc<AttributionMetrics>, lost: &Lost) -> Result<Threads, Failure> {
     let source = SpoolSource::new(house.spools.clone());
     let parts = Parts { source, place: place::file(&house.config), rules: house.rules(Layout::Alone), metrics };
-    let mut threads = Threads::default();
+    let mut threads = Threads::watched_by(lost);
     threads.spawn("attribution", move |stop| consumer::run(parts, || stop.load(Relaxed)))?;
     Ok(threads)
 }

@@ -15,7 +15,6 @@ mod failure;
 mod feed;
 mod hear;
 mod homes;
-mod lock;
 mod look;
 mod loss;
 mod metrics;

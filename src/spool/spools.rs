@@ -29,7 +29,14 @@ const UNFINISHED: &str = "new";
 
 pub struct Spools {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<Working>>,
+}
+
+/// A thread of ours.
+struct Working {
+    thread: JoinHandle<()>,
+    /// The spool that it syncs, until that is closed; the others work until the end.
+    syncs: Option<Arc<Chain>>,
 }
 
 /// What threads share.
@@ -82,7 +89,8 @@ impl Spools {
         let (keeping, making) = (inner.clone(), inner.clone());
         let keeper = std::thread::Builder::new().name("spool-keeper".into()).spawn(move || keeper::run(&keeping))?;
         let maker = std::thread::Builder::new().name("spool-maker".into()).spawn(move || maker::run(&making))?;
-        Ok(Spools { inner, threads: Mutex::new(vec![keeper, maker]) })
+        let threads = [keeper, maker].map(|thread| Working { thread, syncs: None });
+        Ok(Spools { inner, threads: Mutex::new(threads.into()) })
     }
 
     #[cfg(test)]
@@ -116,7 +124,7 @@ impl Spools {
         let name = format!("sync-{}-{worker}", topic.name());
         let syncing = std::thread::Builder::new().name(name).spawn(move || syncer.run())?;
         chain.set_syncer(syncing.thread().clone());
-        lock(&self.threads).push(syncing);
+        lock(&self.threads).push(Working { thread: syncing, syncs: Some(chain.clone()) });
         lock(&inner.chains).push(chain.clone());
         inner.watch.maker.ring();
         Ok(Writer { chain })
@@ -184,6 +192,13 @@ impl Spools {
         self.inner.chains().iter().find_map(|chain| chain.trouble().map(|why| format!("spool {}: {why}", chain.id)))
     }
 
+    /// A thread that has ended by itself: nothing is synced, made or deleted any more, and only a new start helps.
+    pub fn lost_thread(&self) -> Option<String> {
+        let threads = lock(&self.threads);
+        let lost = threads.iter().find(|working| working.thread.is_finished() && !working.is_told(&self.inner))?;
+        Some(lost.thread.thread().name().unwrap_or("spool").to_owned())
+    }
+
     pub fn write_metrics(&self, page: &mut crate::metrics::Page) {
         super::metrics::write(&self.inner, page);
     }
@@ -197,15 +212,24 @@ impl Spools {
             chain.wake_syncer();
         }
         self.inner.stop();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        for working in std::mem::take(&mut *lock(&self.threads)) {
             // A thread that panicked has said so; nothing is lost by it that was answered.
-            let _ = thread.join();
+            let _ = working.thread.join();
         }
         let unsealed = |chain: &Arc<Chain>| {
             let unsynced = chain.control.written().saturating_sub(chain.control.synced());
             (!chain.control.is_sealed()).then_some(Unsealed { spool: chain.id, topic: chain.topic, unsynced })
         };
         self.inner.chains().iter().filter_map(unsealed).collect()
+    }
+}
+
+impl Working {
+    fn is_told(&self, inner: &Inner) -> bool {
+        match &self.syncs {
+            Some(chain) => chain.closing.load(Relaxed),
+            None => inner.stopping.load(Relaxed),
+        }
     }
 }
 
@@ -311,4 +335,42 @@ fn random() -> io::Result<u64> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::time::TimeMs;
+
+    #[test]
+    fn p2_a_thread_that_panics_is_named_and_one_that_is_told_to_end_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let options = Options {
+            directory: home.path().join("spool"),
+            segment_bytes: 64 << 10,
+            durability: Durability::Process,
+            sync_interval: Duration::from_millis(1),
+            max_bytes: None,
+            keep: Duration::from_secs(3_600),
+        };
+        let spools = Spools::open(options, Arc::new(ManualClock::at(TimeMs(1_700_000_000_000)))).unwrap();
+        let writer = spools.writer(Topic::Clicks, 0).unwrap();
+        assert_eq!(spools.lost_thread(), None);
+        // Its spool is sealed then.
+        drop(writer);
+        while !lock(&spools.threads).iter().any(|working| working.thread.is_finished()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(spools.lost_thread(), None);
+
+        let bad = std::thread::Builder::new().name("spool-bad".into()).spawn(|| panic!("on purpose")).unwrap();
+        lock(&spools.threads).push(Working { thread: bad, syncs: None });
+        while spools.lost_thread().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(spools.lost_thread().as_deref(), Some("spool-bad"));
+        assert_eq!(spools.close(), []);
+        assert_eq!(spools.lost_thread(), None, "all have ended");
+    }
 }

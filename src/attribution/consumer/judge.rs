@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Rules;
 use super::gather::{Looks, Span};
 use super::memory::{Memory, Terms};
 use super::metrics::AttributionMetrics;
@@ -62,6 +63,20 @@ pub struct Judge<'j> {
     pub waiting: i64,
     /// Conversions that get a decision at the end of the transaction, by the time of their latest fact.
     pub undecided: BTreeMap<RowId, TimeMs>,
+}
+
+impl<'j> Judge<'j> {
+    /// For one transaction.
+    pub fn new(
+        memory: &'j mut Memory,
+        rules: &'j Rules,
+        terms: &'j Terms,
+        metrics: &'j AttributionMetrics,
+        now: TimeMs,
+    ) -> Judge<'j> {
+        let (keys, settings) = (&*rules.keys, rules.settings);
+        Judge { memory, keys, settings, terms, metrics, now, waiting: 0, undecided: BTreeMap::new() }
+    }
 }
 
 impl Judge<'_> {

@@ -25,7 +25,6 @@ mod watched;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,16 +266,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         if is_shared {
             lock_conversions(&batch, steps)?;
         }
-        let mut judge = Judge {
-            memory: &mut self.memory,
-            keys: &self.rules.keys,
-            settings: self.rules.settings,
-            terms: &self.terms,
-            metrics: self.metrics,
-            now,
-            waiting: 0,
-            undecided: BTreeMap::new(),
-        };
+        let mut judge = Judge::new(&mut self.memory, self.rules, &self.terms, self.metrics, now);
         let mut clicks = ClickBatch::default();
         let mut count = 0;
         for step in steps {
