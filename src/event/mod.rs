@@ -15,7 +15,7 @@ pub use conversion::{Conversion, Item, MerchantStatus};
 pub use conversion_id::{ConversionId, ConversionIds};
 pub use extra::Extra;
 pub use refund::{Refund, RefundItem, RefundReason};
-pub use told::{Address, Parked, SpoolState, address};
+pub use told::{Address, NUMBERS, Parked, SpoolState, Unparked, address, readdressed};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub enum Event<'a> {
     Seal(Box<SpoolState>),
     /// In place of a record.
     Parked(Parked),
+    /// Behind a record that was parked and is fed again.
+    Unparked(Unparked),
     /// An event that this version does not know; readers skip it (contract V3).
     Other(String),
 }
@@ -54,6 +56,10 @@ impl<'a> Event<'a> {
         written("parked", parked)
     }
 
+    pub fn unparked(unparked: &Unparked) -> String {
+        written("unparked", unparked)
+    }
+
     pub fn parse(record: &'a [u8]) -> Result<Event<'a>, NotAnEvent> {
         #[derive(Deserialize)]
         struct Head<'a> {
@@ -72,6 +78,7 @@ impl<'a> Event<'a> {
             "heartbeat" => Event::Heartbeat(serde_json::from_slice(record)?),
             "seal" => Event::Seal(serde_json::from_slice(record)?),
             "parked" => Event::Parked(serde_json::from_slice(record)?),
+            "unparked" => Event::Unparked(serde_json::from_slice(record)?),
             other => Event::Other(other.to_owned()),
         })
     }

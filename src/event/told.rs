@@ -47,6 +47,21 @@ pub struct Parked {
     pub parked_at_ms: TimeMs,
 }
 
+/// Stands behind a record that was parked in another spool and is fed again in this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unparked {
+    #[serde(with = "hex")]
+    pub spool: u64,
+    #[serde(deserialize_with = "number")]
+    pub seq: u64,
+    /// Where a `parked` event stands in its place.
+    #[serde(with = "hex")]
+    pub of_spool: u64,
+    #[serde(deserialize_with = "number")]
+    pub of_seq: u64,
+    pub unparked_at_ms: TimeMs,
+}
+
 /// Numbers of records, and all that is counted in them, are below this: with a microsecond for each a spool takes nine
 /// years to get there. What says more is no record of ours, and would not fit into what is computed and stored.
 pub const NUMBERS: u64 = 1 << 48;
@@ -77,6 +92,20 @@ pub fn address(record: &[u8]) -> Option<Address<'_>> {
         Some(Address { event: head.event, spool: head.spool, seq: head.seq })
     })?;
     address.seq.is_none_or(|seq| seq < NUMBERS).then_some(address)
+}
+
+/// The same event as another record: under this spool and number, and nothing else changed. `None` for what our writers
+/// did not write under `from`.
+pub fn readdressed(record: &[u8], from: (u64, u64), to: (u64, u64)) -> Option<Vec<u8>> {
+    let address = written_by_us(record)?;
+    if (address.spool, address.seq) != (from.0, Some(from.1)) {
+        return None;
+    }
+    let head = |(spool, seq): (u64, u64)| {
+        format!(r#"{{"event":"{}","schema":1,"spool":"{spool:016x}","seq":{seq}"#, address.event)
+    };
+    let rest = record.strip_prefix(head(from).as_bytes())?;
+    Some([head(to).as_bytes(), rest].concat())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +163,22 @@ mod tests {
         {
             assert_eq!(address(wrong), None);
         }
+    }
+
+    #[test]
+    fn v10_a_record_that_is_fed_again_changes_its_address_alone() {
+        let record =
+            br#"{"event":"click","schema":1,"spool":"00000000000000ff","seq":12,"click_id":"x","sub1":"\"seq\":12"}"#;
+        let fed = readdressed(record, (255, 12), (7, 0)).unwrap();
+        let wanted =
+            br#"{"event":"click","schema":1,"spool":"0000000000000007","seq":0,"click_id":"x","sub1":"\"seq\":12"}"#;
+        assert_eq!(String::from_utf8(fed).unwrap(), String::from_utf8(wanted.to_vec()).unwrap());
+        assert_eq!(readdressed(record, (255, 1), (7, 0)), None);
+        assert_eq!(readdressed(b"rubbish", (255, 12), (7, 0)), None);
+        let unparked = Unparked { spool: 7, seq: 1, of_spool: 255, of_seq: 12, unparked_at_ms: TimeMs(1) };
+        let written = Event::unparked(&unparked);
+        assert!(matches!(Event::parse(written.as_bytes()), Ok(Event::Unparked(read)) if read == unparked));
+        assert_eq!(written_by_us(written.as_bytes()).and_then(|address| address.seq), Some(1));
     }
 
     #[test]

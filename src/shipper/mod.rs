@@ -27,6 +27,7 @@ mod ship;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub mod unpark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,8 +6,8 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::Duplicates;
-use crate::event::Click;
-use crate::spool::Topic;
+use crate::event::{self, Click};
+use crate::spool::{SpoolId, Topic};
 use crate::time::TimeMs;
 
 /// What goes to Kafka.
@@ -59,7 +59,9 @@ fn clicks(batch: Batch, duplicates: &mut Duplicates) -> (Vec<Ready>, Tally) {
     let read: Vec<Option<Click<'_>>> =
         batch.records.iter().map(|(_, record)| serde_json::from_slice::<Click<'_>>(record).ok()).collect();
     let heads: Vec<Option<Head>> = read.iter().map(|click| click.as_ref().map(Head::of)).collect();
-    tally.unread = heads.iter().filter(|head| head.is_none()).count() as u64;
+    let is_click = |record: &[u8]| event::address(record).is_none_or(|address| address.event != "unparked");
+    let unread = batch.records.iter().zip(&heads).filter(|((_, record), head)| head.is_none() && is_click(record));
+    tally.unread = unread.count() as u64;
     // A click that is not billable takes no part (contract E29).
     let asked: Vec<Click<'_>> = read.into_iter().flatten().filter(|click| click.billable).collect();
     let mut answers = if asked.is_empty() {
@@ -80,7 +82,10 @@ fn clicks(batch: Batch, duplicates: &mut Duplicates) -> (Vec<Ready>, Tally) {
             value = settled;
             tally.duplicates += 1;
         }
-        let (key, at) = head.map_or_else(Default::default, |head| (head.key.into(), Some(head.at)));
+        let (key, at) = match head {
+            Some(head) => (head.key.into(), Some(head.at)),
+            None => (spool_of(&value), None),
+        };
         ready.push(Ready { seq, key, value, at });
     }
     (ready, tally)
@@ -125,9 +130,15 @@ fn report(seq: u64, value: Box<[u8]>) -> Ready {
     }
     let (key, at) = match serde_json::from_slice::<Report<'_>>(&value) {
         Ok(report) => (format!("{}/{}", report.merchant_id, report.order_id), report.received_at_ms),
-        Err(_) => Default::default(),
+        Err(_) => return Ready { seq, key: spool_of(&value), value, at: None },
     };
     Ready { seq, key: key.into_bytes().into(), value, at }
+}
+
+/// The key of what speaks of no visitor and no order.
+fn spool_of(record: &[u8]) -> Box<[u8]> {
+    let spool = |address: event::Address<'_>| SpoolId(address.spool).to_string().into_bytes().into();
+    event::address(record).map(spool).unwrap_or_default()
 }
 
 #[cfg(test)]

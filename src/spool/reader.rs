@@ -13,6 +13,7 @@ use super::control;
 use super::format::{self, Found, HEADER_BYTES, RECORD_HEAD_BYTES, Tally};
 use super::listing::{self, Listing};
 use super::search::{self, read_up_to};
+use super::shortage::is_shortage;
 
 /// Read at once; larger records make it grow.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -330,12 +331,15 @@ impl Reader {
     fn list(&mut self) -> io::Result<()> {
         let before = std::mem::replace(&mut self.listing, listing::list(&self.directory, self.spool)?);
         self.listing.remember(before.strays);
-        // Read behind the listing: a segment is disowned before it is deleted. A damaged control file disowns nothing.
-        if let Ok(position) = control::read(&self.directory)
-            && position.spool == self.spool
-        {
-            self.deleted_below = position.deleted_below;
-            self.known_end = position.sealed.map_or(position.synced, |(records, _)| records);
+        // Read behind the listing: a segment is disowned before it is deleted. A damaged control file disowns nothing; of
+        // one that cannot be read now that is not known.
+        match control::read(&self.directory) {
+            Ok(position) if position.spool == self.spool => {
+                self.deleted_below = position.deleted_below;
+                self.known_end = position.sealed.map_or(position.synced, |(records, _)| records);
+            }
+            Err(error) if is_shortage(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
         self.next_seq = self.next_seq.max(self.deleted_below);
         Ok(())

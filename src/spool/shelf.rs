@@ -10,6 +10,7 @@ use super::control::{self, FILE_NAME};
 use super::page::{Broken, Position};
 use super::reader::Reader;
 use super::segment::SUFFIX;
+use super::shortage::is_shortage;
 use super::{SpoolId, Topic};
 
 /// A spool of the directory and how far it may be read.
@@ -34,7 +35,7 @@ impl Known {
 }
 
 /// What a directory that looks like a spool is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Entry {
     Spool(Known),
     /// It bears a spool's name, but its control file cannot be used: recovery makes a new one from its segments.
@@ -45,6 +46,11 @@ pub enum Entry {
         why: String,
     },
     Stranger(Stranger),
+    /// It bears a spool's name, and its control file cannot be read now: nothing is known of it.
+    Unread {
+        directory: PathBuf,
+        error: io::Error,
+    },
 }
 
 /// A directory that holds a control file or segments and is no spool of this place. It is read by nobody and left alone.
@@ -109,6 +115,7 @@ pub fn examine(directory: &Path) -> Option<Entry> {
             _ if error.kind() == io::ErrorKind::NotFound => {
                 Some(Entry::Broken { directory, topic, spool, why: "it has no control file".into() })
             }
+            None if is_shortage(&error) => Some(Entry::Unread { directory, error }),
             _ => Some(Entry::Broken { directory, topic, spool, why: error.to_string() }),
         },
     }
@@ -118,6 +125,7 @@ pub fn examine(directory: &Path) -> Option<Entry> {
 pub fn named(directory: &Path) -> io::Result<Vec<Entry>> {
     match control::read(directory) {
         Ok(position) => Ok(vec![Entry::Spool(Known { directory: directory.to_owned(), position })]),
+        Err(error) if is_shortage(&error) => Err(error),
         Err(_) if parse_name(directory).is_some() => Ok(examine(directory).into_iter().collect()),
         Err(_) => configured(directory),
     }
@@ -132,6 +140,7 @@ pub fn find(directory: &Path, spool: SpoolId) -> io::Result<Option<Known>> {
                 return Err(io::Error::other(format!("{}: {why}", directory.display())));
             }
             Some(Entry::Stranger(stranger)) => return Err(io::Error::other(stranger.to_string())),
+            Some(Entry::Unread { error, .. }) => return Err(error),
             None => {}
         }
     }

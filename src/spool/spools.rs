@@ -285,9 +285,9 @@ impl Inner {
     /// A new directory, locked and with its control file. Others see it whole or not at all.
     fn make_directory(&self, topic: Topic, worker: u16) -> io::Result<(SpoolId, (Control, Lock))> {
         let root = &self.options.directory;
-        let spool = SpoolId(random()?);
+        let spool = SpoolId::random()?;
         let name = shelf::name(topic, spool);
-        let unfinished = root.join(format!(".{name}.{UNFINISHED}"));
+        let unfinished = root.join(unfinished_name(topic, spool));
         std::fs::create_dir(&unfinished)?;
         let birth = Birth { spool, topic, worker, started_ms: self.clock.now().0, boot: control::boot() };
         let made = Lock::take(&unfinished).and_then(|lock| {
@@ -316,6 +316,11 @@ impl Inner {
     }
 }
 
+/// What a spool's directory is called until it is whole.
+pub fn unfinished_name(topic: Topic, spool: SpoolId) -> String {
+    format!(".{}.{UNFINISHED}", shelf::name(topic, spool))
+}
+
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
     let name = name.and_then(|name| name.strip_suffix(UNFINISHED)?.strip_suffix('.'));
@@ -325,12 +330,6 @@ fn is_unfinished(path: &Path) -> bool {
 /// A dead process' spool is not synced by anybody: it is sealed when it is recovered.
 fn is_written(known: &Known) -> bool {
     known.position.sealed.is_none() && control::is_live(&known.directory)
-}
-
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness from the system"))?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

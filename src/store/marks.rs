@@ -19,14 +19,38 @@ pub struct Mark {
     pub gap: Option<u64>,
 }
 
-/// Records that the disk lost, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Records that a mark passed without their effects, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantine {
     pub spool: SpoolId,
     pub first: u64,
     pub last: u64,
-    /// Its edge keeps it, or says what became of it: Kafka would not take it.
-    pub parked: bool,
+    pub fate: Fate,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The disk lost them.
+    Lost,
+    /// Kafka would not take it; its edge keeps it.
+    Parked,
+    /// It was parked, and fed again in another spool.
+    Fed,
+    /// Nobody keeps them any more, and an operator had the mark moved over them.
+    Passed { reason: String, at: TimeMs },
+}
+
+impl Fate {
+    /// As the column `parked` has it.
+    fn number(&self) -> i64 {
+        match self {
+            Fate::Lost => 0,
+            Fate::Parked => 1,
+            Fate::Fed => 2,
+            Fate::Passed { .. } => 3,
+        }
+    }
 }
 
 /// A record that could not be applied.
@@ -74,13 +98,41 @@ impl Batch<'_> {
         if moved == 1 { Ok(()) } else { Err(StoreError::MarkMoved { spool: mark.spool.0, expected: from }) }
     }
 
-    pub fn quarantine(&self, range: Quarantine) -> Result<(), StoreError> {
+    pub fn quarantine(&self, range: &Quarantine) -> Result<(), StoreError> {
+        let (reason, at) = match &range.fate {
+            Fate::Passed { reason, at } => (Some(reason.as_str()), Some(at.0)),
+            Fate::Lost | Fate::Parked | Fate::Fed => (None, None),
+        };
         self.execute(
-            "INSERT INTO quarantined (spool, first, last, parked) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO quarantined (spool, first, last, parked, reason, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (spool, first) DO NOTHING",
-            params![bits(range.spool.0), range.first, range.last, range.parked],
+            params![bits(range.spool.0), range.first, range.last, range.fate.number(), reason, at],
         )?;
         Ok(())
+    }
+
+    /// A parked record was fed again. What stands in its place may be applied later, as it is in another spool.
+    pub fn unpark(&self, spool: SpoolId, seq: u64) -> Result<(), StoreError> {
+        self.execute(
+            "INSERT INTO quarantined (spool, first, last, parked) VALUES (?1, ?2, ?2, 2)
+             ON CONFLICT (spool, first) DO UPDATE SET parked = 2 WHERE quarantined.parked = 1",
+            params![bits(spool.0), seq],
+        )?;
+        Ok(())
+    }
+
+    /// Moves the mark over a gap, from its first number to its last, if the stored mark still is `mark`.
+    pub fn pass(&self, mark: &Mark, last: u64, reason: &str, at: TimeMs) -> Result<(), StoreError> {
+        let (spool, first) = (mark.spool, mark.next);
+        // Nobody else changes the row from here on.
+        self.execute("UPDATE marks SET next = next WHERE spool = ?1", params![bits(spool.0)])?;
+        let stored = self.view().mark(spool)?.unwrap_or(Mark::new(spool, mark.topic));
+        if stored != *mark {
+            return Err(StoreError::MarkMoved { spool: spool.0, expected: first });
+        }
+        self.move_mark(&Mark { next: last.saturating_add(1), gap: None, ..*mark }, first)?;
+        let fate = Fate::Passed { reason: reason.to_owned(), at };
+        self.quarantine(&Quarantine { spool, first, last, fate })
     }
 
     pub fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
@@ -101,11 +153,26 @@ impl View<'_> {
     }
 
     pub fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let sql = "SELECT spool, first, last, parked FROM quarantined ORDER BY spool, first";
+        let sql = "SELECT spool, first, last, parked, reason, at_ms FROM quarantined ORDER BY spool, first";
         self.connection.rows(sql, &[], |row| {
-            let parked = row.get::<i64>(3)? != 0;
-            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)?, parked })
+            let fate = match row.get::<i64>(3)? {
+                0 => Fate::Lost,
+                1 => Fate::Parked,
+                2 => Fate::Fed,
+                _ => Fate::Passed { reason: row.text(4)?.to_owned(), at: TimeMs(row.get(5)?) },
+            };
+            Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)?, fate })
         })
+    }
+
+    /// How many gaps were passed by command.
+    pub fn passed_count(&self) -> Result<u64, StoreError> {
+        self.connection.one("SELECT count(*) FROM quarantined WHERE parked = 3", &[], |row| row.get(0))
+    }
+
+    fn mark(&self, spool: SpoolId) -> Result<Option<Mark>, StoreError> {
+        let sql = "SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks WHERE spool = ?1";
+        self.connection.first(sql, params![bits(spool.0)], mark)
     }
 
     pub fn dead_letter_count(&self) -> Result<u64, StoreError> {
@@ -171,6 +238,49 @@ mod tests {
             assert_eq!(store.view().marks().unwrap(), [mark]);
         }
     }
+
+    #[test]
+    fn v10_a_parked_record_counts_as_fed_whichever_is_applied_first() {
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let of = |seq, fate| Quarantine { spool: SpoolId(9), first: seq, last: seq, fate };
+            let batch = store.begin().unwrap();
+            batch.quarantine(&of(1, Fate::Parked)).unwrap();
+            batch.unpark(SpoolId(9), 1).unwrap();
+            batch.unpark(SpoolId(9), 2).unwrap();
+            batch.quarantine(&of(2, Fate::Parked)).unwrap();
+            batch.quarantine(&of(3, Fate::Lost)).unwrap();
+            batch.unpark(SpoolId(9), 3).unwrap();
+            batch.commit().unwrap();
+            let all = [of(1, Fate::Fed), of(2, Fate::Fed), of(3, Fate::Lost)];
+            assert_eq!(store.view().quarantined().unwrap(), all);
+        }
+    }
+
+    #[test]
+    fn a_gap_is_passed_only_as_it_was_seen() {
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let gap = Mark { next: 5, gap: Some(9), ..Mark::new(SpoolId(9), Topic::Clicks) };
+            let batch = store.begin().unwrap();
+            batch.move_mark(&gap, 0).unwrap();
+            batch.commit().unwrap();
+            // One of the missing records came meanwhile: another gap.
+            for seen in [Mark { gap: Some(12), ..gap }, Mark { next: 4, ..gap }] {
+                let batch = store.begin().unwrap();
+                assert!(matches!(batch.pass(&seen, 8, "why", TimeMs(7)), Err(StoreError::MarkMoved { .. })));
+            }
+            assert_eq!((store.view().marks().unwrap(), store.view().passed_count().unwrap()), (vec![gap], 0));
+            let batch = store.begin().unwrap();
+            batch.pass(&gap, 8, "the disk is gone", TimeMs(7)).unwrap();
+            batch.commit().unwrap();
+            assert_eq!(store.view().marks().unwrap(), [Mark { next: 9, gap: None, ..gap }]);
+            let fate = Fate::Passed { reason: "the disk is gone".into(), at: TimeMs(7) };
+            let passed = Quarantine { spool: SpoolId(9), first: 5, last: 8, fate };
+            assert_eq!((store.view().quarantined().unwrap(), store.view().passed_count().unwrap()), (vec![passed], 1));
+        }
+    }
+
     #[test]
     fn dead_letters_keep_the_raw_bytes() {
         for home in testing::homes() {

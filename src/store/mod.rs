@@ -44,7 +44,7 @@ use connection::Connection;
 pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, StatusFact};
 pub use decisions::{DecisionRow, StoredFacts};
 pub use entries::BookLine;
-pub use marks::{DeadLetter, Mark, Quarantine};
+pub use marks::{DeadLetter, Fate, Mark, Quarantine};
 pub use offsets::Offset;
 pub use outbox::Told;
 pub use place::{Place, PostgresUrl, WrongUrl};

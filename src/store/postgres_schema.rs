@@ -4,7 +4,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// Says what the schema is and of which version: one row. Made before all steps.
 pub const VERSION_TABLE: &str = "
@@ -223,4 +223,10 @@ CREATE TABLE outbox (
     conversion BIGINT NOT NULL,
     revision BIGINT NOT NULL
 );
+"#;
+
+const SECOND: &str = r#"
+-- `parked`, 2: and was fed again in another spool; 3: an operator had the gap passed, for this reason and at this time.
+ALTER TABLE quarantined ADD COLUMN reason TEXT COLLATE "C";
+ALTER TABLE quarantined ADD COLUMN at_ms BIGINT;
 "#;

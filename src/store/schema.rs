@@ -2,7 +2,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -239,4 +239,10 @@ INSERT INTO click_rollups
     SELECT quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, 0, clicks, billable, rejected
     FROM click_rollups_without_lane;
 DROP TABLE click_rollups_without_lane;
+";
+
+const FOURTH: &str = "
+-- `parked`, 2: and was fed again in another spool; 3: an operator had the gap passed, for this reason and at this time.
+ALTER TABLE quarantined ADD COLUMN reason TEXT;
+ALTER TABLE quarantined ADD COLUMN at_ms INTEGER;
 ";

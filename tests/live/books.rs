@@ -55,6 +55,7 @@ pub fn close_with(cluster: &mut Cluster, answers: &Answers, closing: Closing) {
     let (events, restored) = with_known(on_disk, closing.known);
     assert_answered_is_spooled(answers, &events);
     let in_kafka = if closing.emptied { (0, 0) } else { assert_spooled_is_in_kafka(cluster, &events) };
+    let events = taking_effect(events);
     let clicks = events.iter().filter(|event| event["event"] == "click").count() as u64;
     let conversions: BTreeSet<&str> = ids(&events, "conversion", "conversion_id").collect();
     let reported = (clicks, conversions.len() as u64);
@@ -102,6 +103,19 @@ fn with_known(on_disk: Vec<Value>, known: Vec<Value>) -> (Vec<Value>, usize) {
     (all.into_values().collect(), restored)
 }
 
+/// Where records were parked that are fed again elsewhere.
+fn fed_again(events: &[Value]) -> BTreeSet<Place> {
+    let unparked = events.iter().filter(|event| event["event"] == "unparked");
+    unparked.filter_map(|event| Some((event["of_spool"].as_str()?.to_owned(), event["of_seq"].as_u64()?))).collect()
+}
+
+/// What readers apply: of a record that was fed again the second one.
+fn taking_effect(mut events: Vec<Value>) -> Vec<Value> {
+    let parked = fed_again(&events);
+    events.retain(|event| event["event"] != "unparked" && place(event).is_none_or(|place| !parked.contains(&place)));
+    events
+}
+
 /// Every event of all edges' spools, by `afflux spool cat`.
 pub fn spooled(cluster: &Cluster) -> Vec<Value> {
     let mut events = Vec::new();
@@ -133,7 +147,10 @@ pub fn assert_answered_is_spooled(answers: &Answers, events: &[Value]) {
 /// By number and by ID: nothing is missing, nothing else is there, each spool is in one partition. Says how
 /// many records there are, and how many of them a second time.
 pub fn assert_spooled_is_in_kafka(cluster: &Cluster, events: &[Value]) -> (u64, u64) {
-    let expected: BTreeMap<Place, &Value> = events.iter().filter_map(|event| Some((place(event)?, event))).collect();
+    let parked = fed_again(events);
+    let is_sent = |event: &&Value| event["event"] != "unparked" && place(event).is_none_or(|at| !parked.contains(&at));
+    let expected: BTreeMap<Place, &Value> =
+        events.iter().filter(is_sent).filter_map(|event| Some((place(event)?, event))).collect();
     let mut seen = Log::default();
     let mut kafka = cluster.kafka();
     wait_for(CLOSING, "all is in Kafka", || {
@@ -142,6 +159,9 @@ pub fn assert_spooled_is_in_kafka(cluster: &Cluster, events: &[Value]) -> (u64, 
         if missing.is_empty() { Ok(()) } else { Err(format!("{} missing: {:?}", missing.len(), missing.first())) }
     });
     seen.early.iter().for_each(|early| println!("{early}"));
+    let stand_ins: BTreeSet<Place> =
+        seen.told.iter().filter(|told| told["event"] == "parked").filter_map(place).collect();
+    assert!(parked.is_subset(&stand_ins), "{parked:?} are fed again, and parked are {stand_ins:?}");
     for (place, record) in &seen.records {
         let Some(spooled) = expected.get(place) else { panic!("{place:?} is in Kafka and in no spool: {record}") };
         for field in ["event", "click_id", "conversion_id", "refund_id", "amount", "visitor_key"] {

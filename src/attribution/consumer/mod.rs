@@ -48,7 +48,7 @@ use crate::click::Keys;
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Batch, DeadLetter, Quarantine, Store, StoreError};
+use crate::store::{Batch, DeadLetter, Fate, Quarantine, Store, StoreError};
 use crate::time::{DAY_MS, TimeMs};
 
 /// A transaction ends after this many records, or after this time.
@@ -63,6 +63,9 @@ const TIDY_EVERY_MS: i64 = 60_000;
 
 /// How often it is looked which catalog is the active one, where others may change it.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether an operator had a gap passed.
+const PASSED_EVERY: Duration = Duration::from_secs(2);
 
 /// Reports and refunds of one transaction where others decide too: each holds a lock, and a database has some thousands.
 const MAX_LOCKED: usize = 256;
@@ -90,10 +93,17 @@ pub struct Consumer<'p, S> {
     terms: Terms,
     tidied: TimeMs,
     followed: Instant,
+    passes: Passes,
     /// Spools of this round that wait for a number.
     gaps: usize,
     /// Whether the round before found nothing either.
     was_idle: bool,
+}
+
+/// Gaps that were passed by command.
+struct Passes {
+    known: u64,
+    looked: Instant,
 }
 
 impl<'p, S: Source> Consumer<'p, S> {
@@ -116,13 +126,15 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
         let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, gaps: 0, was_idle: false })
+        let passes = Passes { known: store.view().passed_count()?, looked: Instant::now() };
+        let (gaps, was_idle) = (0, false);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, passes, gaps, was_idle })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        if self.source.has_changed() {
+        if self.source.has_changed() || self.was_passed()? {
             self.begin_source()?;
         }
         let reach = match self.source.reach() {
@@ -150,7 +162,18 @@ impl<'p, S: Source> Consumer<'p, S> {
         let view = self.store.view();
         self.source.begin(view)?;
         self.memory.marks = view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect();
+        self.memory.marks.values().for_each(|mark| self.source.applied(mark.spool, mark.next));
         Ok(())
+    }
+
+    /// Whether a mark was moved over a gap by command, since it was last looked: nothing else tells of it.
+    fn was_passed(&mut self) -> Result<bool, StoreError> {
+        if self.passes.looked.elapsed() < PASSED_EVERY {
+            return Ok(false);
+        }
+        self.passes.looked = Instant::now();
+        let known = std::mem::replace(&mut self.passes.known, self.store.view().passed_count()?);
+        Ok(known != self.passes.known)
     }
 
     /// Where the source is, also when no record says so.
@@ -419,19 +442,16 @@ fn apply<'c>(
         (What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_)), _) => Ok(()),
         (What::Event(Event::Parked(parked)), _) => {
             judge.metrics.quarantined_records.add(1);
-            batch.quarantine(Quarantine {
-                spool: step.spool,
-                first: parked.seq,
-                last: parked.seq,
-                parked: parked.why != "lost",
-            })
+            let fate = if parked.why == "lost" { Fate::Lost } else { Fate::Parked };
+            batch.quarantine(&Quarantine { spool: step.spool, first: parked.seq, last: parked.seq, fate })
         }
+        (What::Event(Event::Unparked(unparked)), _) => batch.unpark(SpoolId(unparked.of_spool), unparked.of_seq),
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
         // Reading it again gives the same bytes, so one try is as good as five.
         (What::Poison { why }, _) => bury(judge, batch, step, why),
         (What::Lost { first, last }, _) => {
             judge.metrics.quarantined_records.add(last - first + 1);
-            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last, parked: false })
+            batch.quarantine(&Quarantine { spool: step.spool, first: *first, last: *last, fate: Fate::Lost })
         }
     }
 }

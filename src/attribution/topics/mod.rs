@@ -262,15 +262,24 @@ impl TopicSource {
         }
     }
 
-    /// Seals that were written down and whose spools may not know of it. Those of others are theirs to tell of.
-    fn begin_seals(&mut self, view: View<'_>) -> Result<(), StoreError> {
+    /// What was written down of spools that may not know of it: seals, and that there are more records than are applied.
+    /// Those of others are theirs to tell of.
+    fn begin_states(&mut self, view: View<'_>) -> Result<(), StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(()) };
-        for known in view.spool_states()?.iter().filter(|known| known.sealed) {
+        let gaps: HashMap<SpoolId, u64> =
+            view.marks()?.iter().filter_map(|mark| Some((mark.spool, mark.gap?))).collect();
+        for known in view.spool_states()? {
             let Some(topic) = TOPICS.iter().position(|topic| topic.name() == known.state.topic) else { continue };
             let partition = Partition { topic, number: known.partition };
-            if consumer.positions().contains_key(&partition) {
-                self.queues.sealed_before(SpoolId(known.state.spool), count(&known.state), TOPICS[topic], partition);
+            if !consumer.positions().contains_key(&partition) {
+                continue;
             }
+            let spool = SpoolId(known.state.spool);
+            if known.sealed {
+                self.queues.sealed_before(spool, count(&known.state), TOPICS[topic], partition);
+            }
+            self.queues.shipped_before(spool, known.state.shipped, TOPICS[topic], partition, gaps.get(&spool).copied());
+            self.queues.state(spool);
         }
         Ok(())
     }
@@ -284,7 +293,7 @@ impl TopicSource {
     /// again nothing new is known of it: of what was behind a gap not all is held.
     fn offsets(&self, moved: &[Mark]) -> BTreeMap<Partition, Resume> {
         let moved: HashMap<SpoolId, u64> = moved.iter().map(|mark| (mark.spool, mark.next)).collect();
-        let unapplied = self.queues.unapplied(|spool| moved.get(&spool).copied());
+        let unapplied = self.queues.unapplied(Instant::now(), |spool| moved.get(&spool).copied());
         let at_head = self
             .furthest
             .iter()
@@ -318,7 +327,7 @@ fn fingerprint(record: &[u8]) -> u64 {
 impl Source for TopicSource {
     fn begin(&mut self, view: View<'_>) -> Result<(), StoreError> {
         self.queues.begin(&view.marks()?);
-        self.begin_seals(view)?;
+        self.begin_states(view)?;
         self.stored.clear();
         for (topic, name) in TOPICS.iter().enumerate() {
             for Offset { partition: number, next, last } in view.offsets(*name)? {
@@ -377,6 +386,7 @@ impl Source for TopicSource {
     fn record(&mut self, batch: &Batch<'_>, moved: &[Mark]) -> Result<(), StoreError> {
         for (state, sealed, partition) in std::mem::take(&mut self.states).into_values() {
             batch.record_state(&state, sealed, partition)?;
+            self.queues.state(SpoolId(state.spool));
         }
         std::mem::take(&mut self.unreadable).iter().try_for_each(|letter| batch.bury(letter))?;
         moved.iter().for_each(|mark| self.queues.saw(mark));

@@ -12,17 +12,19 @@
 //! Lag heals by itself and is no fault; a gap or damage never does, and is named with what to do about it.
 
 mod line;
+mod pass;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
-use line::Line;
+use line::{Line, Passed};
+pub use pass::{Range, pass};
 
 use super::command::{CommandError, Verdict};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{KnownSpool, Mark, Quarantine, Reader, StoreError};
+use crate::store::{Fate, KnownSpool, Mark, Quarantine, Reader, StoreError, View};
 use crate::time::TimeMs;
 
 /// What the disk says of one spool.
@@ -77,15 +79,13 @@ struct Applied {
 }
 
 impl Applied {
-    fn read(reader: &mut Reader) -> Result<Applied, StoreError> {
-        reader.view(|view| {
-            Ok(Applied {
-                marks: view.marks()?,
-                told: view.spool_states()?,
-                quarantined: view.quarantined()?,
-                dead_letters: view.dead_letter_count()?,
-                attributed: view.attributed_by_spool()?.into_iter().collect(),
-            })
+    fn read(view: View<'_>) -> Result<Applied, StoreError> {
+        Ok(Applied {
+            marks: view.marks()?,
+            told: view.spool_states()?,
+            quarantined: view.quarantined()?,
+            dead_letters: view.dead_letter_count()?,
+            attributed: view.attributed_by_spool()?.into_iter().collect(),
         })
     }
 }
@@ -98,7 +98,7 @@ pub fn reconcile(
     out: &mut dyn Write,
 ) -> Result<Verdict, CommandError> {
     let Asked { cluster, now } = asked;
-    let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
+    let applied = reader.map(|reader| reader.view(Applied::read)).transpose()?.unwrap_or_default();
     let lines = lines(&applied, &disk.spooled);
     write_head(cluster, out)?;
     for line in &lines {
@@ -114,6 +114,7 @@ pub fn reconcile(
         (sum(Line::tail), "records behind a torn one at the end of a crashed spool: not used"),
         (sum(|line| line.lost), "records lost by a disk and passed"),
         (sum(|line| line.parked), "records parked, as Kafka would not take them, and passed"),
+        (sum(|line| line.fed), "records parked, and fed again in another spool"),
         (applied.dead_letters, "records kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
@@ -122,6 +123,7 @@ pub fn reconcile(
     let spools = disk.faults.iter().map(|fault| format!("SPOOL {fault}"));
     let bad: Vec<String> = lines.iter().filter_map(|line| line.fault(cluster, now)).chain(spools).collect();
     bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+    lines.iter().flat_map(Line::passed).try_for_each(|passed| writeln!(out, "{passed}"))?;
     lines.iter().filter_map(|line| line.silence(now)).try_for_each(|silence| writeln!(out, "{silence}"))?;
     Ok(Verdict::good_if(bad.is_empty()))
 }
@@ -169,9 +171,14 @@ fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
         lines.entry(mark.spool).or_insert_with(|| Line::of(mark.spool, mark.topic)).mark = *mark;
     }
     for range in &applied.quarantined {
-        if let Some(line) = lines.get_mut(&range.spool) {
-            let count = if range.parked { &mut line.parked } else { &mut line.lost };
-            *count += range.last - range.first + 1;
+        let Some(line) = lines.get_mut(&range.spool) else { continue };
+        let (first, last) = (range.first, range.last);
+        let count = last - first + 1;
+        match &range.fate {
+            Fate::Lost => line.lost += count,
+            Fate::Parked => line.parked += count,
+            Fate::Fed => line.fed += count,
+            Fate::Passed { reason, at } => line.passed.push(Passed { first, last, reason: reason.clone(), at: *at }),
         }
     }
     for (spool, count) in &applied.attributed {

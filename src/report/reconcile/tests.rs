@@ -19,7 +19,7 @@ fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, Str
     let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
     both(EMBEDDED, &disk, |batch| {
         marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+        lost.iter().for_each(|range| batch.quarantine(range).unwrap());
     })
 }
 
@@ -67,7 +67,7 @@ fn p6_a_gap_and_damage_are_named() {
         assert_eq!(verdict, Verdict::Bad, "{text}");
         assert!(text.contains(words), "{text}");
     }
-    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, parked: false };
+    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, fate: Fate::Lost };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[lost], &[]);
     assert_eq!(verdict, Verdict::Bad);
     assert!(text.contains("2 records lost by a disk and passed"), "{text}");
@@ -119,7 +119,7 @@ fn p6_a_directory_that_is_no_readable_spool_is_named() {
 
 #[test]
 fn v10_parked_records_are_told_apart_from_lost_ones() {
-    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, parked: true };
+    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, fate: Fate::Parked };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[parked], &[]);
     assert_eq!(verdict, Verdict::Bad);
     assert!(text.contains("\n1 records parked, as Kafka would not take them, and passed\n"), "{text}");
@@ -172,4 +172,60 @@ fn p6_records_missing_at_the_end_of_a_sealed_spool_are_a_gap_once_they_had_time_
     assert_eq!(verdict, Verdict::Good, "{text}");
     let (verdict, text) = run_cluster(&[mark(1, 15, None)], &[sealed], 100_000);
     assert!(verdict == Verdict::Bad && text.contains("records 15 to 19 are missing; `afflux reship"), "{text}");
+}
+
+#[test]
+fn v10_a_parked_record_that_is_fed_again_is_no_fault_any_more() {
+    let fed = Quarantine { spool: SpoolId(1), first: 2, last: 2, fate: Fate::Fed };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[fed], &[]);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("\n1 records parked, and fed again in another spool\n"), "{text}");
+}
+
+/// What `pass` says, and `reconcile` after it; over a file and a database the same.
+fn pass_both(marks: &[Mark], told: &[(SpoolState, bool)], (first, last): (u64, u64)) -> [(Verdict, String); 2] {
+    let asked = Asked { cluster: true, now: TimeMs(100_000) };
+    let said = testing::homes().map(|home| {
+        let mut store = Store::open(&home.place).unwrap();
+        let batch = store.begin().unwrap();
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        told.iter().for_each(|(state, sealed)| batch.record_state(state, *sealed, 3).unwrap());
+        batch.commit().unwrap();
+        let range = Range { spool: SpoolId(1), first, last };
+        let (mut passed, mut reconciled) = (Vec::new(), Vec::new());
+        let wanted = (range, "its disk burned");
+        let verdict = pass(&mut store, &Disk::default(), asked, wanted, &mut passed).unwrap();
+        let mut reader = Reader::open(&home.place).unwrap();
+        let after = reconcile(Some(&mut reader), &Disk::default(), asked, &mut reconciled).unwrap();
+        [(verdict, passed), (after, reconciled)].map(|(verdict, text)| (verdict, String::from_utf8(text).unwrap()))
+    });
+    let [file, database] = said;
+    assert_eq!(file, database);
+    file
+}
+
+#[test]
+fn a_gap_is_passed_exactly_as_it_is_open_and_named_with_its_reason() {
+    let gap = [Mark { gap: Some(9), ..mark(1, 3, None) }];
+    let open = [(told(1, 20, 20, 99_000), false)];
+    for (first, last) in [(3, 7), (3, 9), (2, 8), (4, 8), (0, u64::MAX)] {
+        let [(verdict, said), (after, _)] = pass_both(&gap, &open, (first, last));
+        assert_eq!((verdict, after), (Verdict::Bad, Verdict::Bad));
+        assert!(said.contains("the gap that is open is 3 to 8; nothing was passed"), "{said}");
+    }
+    let [(verdict, said), (after, reconciled)] = pass_both(&gap, &open, (3, 8));
+    assert_eq!((verdict, after), (Verdict::Good, Verdict::Good), "{said}{reconciled}");
+    let named = "PASSED spool 0000000000000001: records 3 to 8, by command at 1970-01-01T00:01:40.000Z: its disk burned\n";
+    assert!(reconciled.contains(named) && !reconciled.contains("GAP"), "{reconciled}");
+}
+
+#[test]
+fn what_is_missing_at_the_end_of_a_sealed_spool_is_passed_and_what_is_late_is_not() {
+    let sealed = |at_ms| [(told(1, 20, 20, at_ms), true)];
+    let [(verdict, said), (after, reconciled)] = pass_both(&[mark(1, 15, None)], &sealed(1_000), (15, 19));
+    assert_eq!((verdict, after), (Verdict::Good, Verdict::Good), "{said}{reconciled}");
+    let [(verdict, said), _] = pass_both(&[mark(1, 15, None)], &sealed(99_000), (15, 19));
+    assert!(verdict == Verdict::Bad && said.contains("it has no gap; nothing was passed"), "{said}");
+    let [(verdict, said), _] = pass_both(&[], &[], (15, 19));
+    assert!(verdict == Verdict::Bad && said.contains("nobody here has heard of this spool"), "{said}");
 }

@@ -4,7 +4,7 @@ mod checker;
 
 use std::collections::BTreeSet;
 
-use afflux::event::{Event, Parked, SpoolState};
+use afflux::event::{Event, Parked, SpoolState, Unparked};
 use afflux::time::TimeMs;
 use serde_json::{Value, json};
 
@@ -132,9 +132,11 @@ fn v10_states_of_a_spool_and_parked_records_are_described() {
     let mut written =
         vec![Event::heartbeat(&state), Event::seal(&state), Event::heartbeat(&empty), Event::seal(&empty)];
     written.extend(["too_large", "refused", "lost"].map(parked));
+    let unparked = Unparked { spool: 8, seq: 1, of_spool: 7, of_seq: 1, unparked_at_ms: TimeMs(1) };
+    written.push(Event::unparked(&unparked));
     let events: Vec<Value> = written.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     events.iter().for_each(assert_described);
-    for name in ["heartbeat", "seal", "parked"] {
+    for name in ["heartbeat", "seal", "parked", "unparked"] {
         assert_eq!(unseen(name, &events), [""; 0], "{name}");
     }
 }

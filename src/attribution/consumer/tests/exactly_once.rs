@@ -226,6 +226,33 @@ fn a_gap_stops_its_spool_alone_until_it_is_healed() {
     assert_eq!((world.metrics.gaps.value(), world.metrics.lag_ms.value()), (0, 0));
 }
 
+/// By command, beside the consumer that runs: it goes on by itself, and drops what turns up later.
+#[test]
+fn a_gap_that_is_passed_stops_its_spool_no_longer() {
+    let mut world = World::new();
+    for at in 0..4 {
+        world.append(1, Topic::Clicks, &world.click(&click(T0 + at, 1, 1)));
+    }
+    world.source.spools.get_mut(&1).unwrap().missing = vec![1];
+    let (store, place) = (Store::open(&world.place()).unwrap(), world.place());
+    let mut consumer = Consumer::new(&mut world.source, store, &world.rules, &world.metrics).unwrap();
+    assert_eq!((consumer.round(&|| false).unwrap(), consumer.round(&|| false).unwrap()), (1, 0));
+    let mut other = Store::open(&place).unwrap();
+    let gap = other.view().marks().unwrap()[0];
+    let batch = other.begin().unwrap();
+    batch.pass(&gap, 1, "nobody has it", TimeMs(T0)).unwrap();
+    batch.commit().unwrap();
+    let begun = std::time::Instant::now();
+    let mut applied = 0;
+    while applied < 2 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+        applied += consumer.round(&|| false).unwrap();
+    }
+    consumer.source_mut(|source| source.spools.get_mut(&1).unwrap().missing.clear());
+    assert_eq!(consumer.round(&|| false).unwrap(), 0);
+    assert_eq!((other.view().marks().unwrap()[0].next, other.view().click_totals().unwrap().clicks), (4, 3));
+}
+
 #[test]
 fn what_the_disk_lost_is_named_and_passed() {
     let mut world = World::new();
