@@ -44,8 +44,18 @@ pub struct SharedDedupe {
     window_ms: i64,
 }
 
-/// `d:` and 128 bits of what makes clicks alike.
-type Name = [u8; 18];
+/// 128 bits of what makes clicks alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name(u128);
+
+impl Name {
+    /// As it is called in Redis: `d:` and the bits.
+    fn key(self) -> [u8; 18] {
+        let mut key = *b"d:0123456789abcdef";
+        key[2..].copy_from_slice(&self.0.to_be_bytes());
+        key
+    }
+}
 
 /// The click that began a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +124,7 @@ impl SharedDedupe {
         let names = || candidates.iter().flat_map(|click| click.names().map(move |name| (name, click)));
         let mut command = self.remember.call(names().count());
         for (name, _) in names() {
-            command.arg(&name[..]);
+            command.arg(&name.key()[..]);
         }
         command.arg(self.remembered_ms());
         let mut value = Vec::with_capacity(64);
@@ -133,7 +143,7 @@ impl SharedDedupe {
         let mut value = Vec::new();
         first.write_to(&mut value);
         let mut command = ::redis::cmd("SET");
-        command.arg(&name[..]).arg(&value[..]).arg("PX").arg(self.remembered_ms());
+        command.arg(&name.key()[..]).arg(&value[..]).arg("PX").arg(self.remembered_ms());
         command
     }
 
@@ -220,9 +230,7 @@ fn name(text: &mut Vec<u8>, kind: &[u8], who: &[u8], browser: &[u8], click: &Gla
     }
     text.extend_from_slice(&click.offer_id.0.to_le_bytes());
     text.extend_from_slice(&click.publisher_id.map_or(0, |id| id.0).to_le_bytes());
-    let mut name = *b"d:0123456789abcdef";
-    name[2..].copy_from_slice(&xxh3_128(text).to_be_bytes());
-    name
+    Name(xxh3_128(text))
 }
 
 impl First<'_> {

@@ -147,7 +147,7 @@ fn what_is_not_ours_in_redis_is_no_first_click() {
     let names: Vec<Name> = glances.iter().map(name).collect();
     let set = |name: &Name, value: &[u8]| {
         let mut set = ::redis::cmd("SET");
-        set.arg(&name[..]).arg(value);
+        set.arg(&name.key()[..]).arg(value);
         set
     };
     let long = [&[0; 8][..], &[b'x'; 300]].concat();
@@ -250,7 +250,7 @@ fn what_is_first_is_remembered_for_ten_minutes_at_least() {
         let click = click(1, 0, window as u64);
         judge(&mut dedupe, std::slice::from_ref(&click));
         let mut ttl = ::redis::cmd("PTTL");
-        ttl.arg(&Candidate::of(0, &Glance::from(click), &mut Vec::new()).unwrap().lookup[..]);
+        ttl.arg(&Candidate::of(0, &Glance::from(click), &mut Vec::new()).unwrap().lookup.key()[..]);
         let answers = dedupe.link.ask(&[ttl]).unwrap();
         let [Value::Int(left)] = answers[..] else { panic!("no PTTL") };
         assert!((at_least - 60_000..=at_least).contains(&left), "{left}");

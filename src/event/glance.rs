@@ -5,7 +5,6 @@
 //! string with an escape in it, is read as JSON.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -142,15 +141,15 @@ impl<'a> Rest<'a> {
         if self.passes(name) { self.string().map(Some) } else { Some(None) }
     }
 
-    /// Digits as we write them, without sign.
-    fn number<N: FromStr>(&mut self) -> Option<N> {
+    /// Digits as we write them: no sign, and fewer than overflow.
+    fn number<N: TryFrom<u64>>(&mut self) -> Option<N> {
         let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (number, rest) = self.0.split_at(digits);
-        if digits > 1 && number[0] == b'0' {
+        if !(1..=18).contains(&digits) || digits > 1 && number[0] == b'0' {
             return None;
         }
         self.0 = rest;
-        text(number)?.parse().ok()
+        N::try_from(number.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))).ok()
     }
 
     fn boolean(&mut self) -> Option<bool> {
