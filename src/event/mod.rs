@@ -6,6 +6,7 @@ mod click;
 mod conversion;
 mod conversion_id;
 mod extra;
+mod glance;
 mod refund;
 mod same;
 mod told;
@@ -14,6 +15,7 @@ pub use click::Click;
 pub use conversion::{Conversion, Item, MerchantStatus};
 pub use conversion_id::{ConversionId, ConversionIds};
 pub use extra::Extra;
+pub use glance::Glance;
 pub use refund::{Refund, RefundItem, RefundReason};
 pub use told::{Address, NUMBERS, Parked, SpoolState, Unparked, address, readdressed};
 

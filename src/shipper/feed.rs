@@ -6,7 +6,7 @@ use super::Shipper;
 use super::cursor::Cursor;
 use super::failure::Trouble;
 use super::hear::{MAX_SLOTS, Sent, ticket};
-use super::settle::{Ready, settle};
+use super::settle::{Key, Ready, settle};
 use super::ship::{Pending, Ship, Taken};
 use crate::event::{Event, Parked};
 use crate::kafka::producer::{Fault, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, NotSent, UNREACHABLE};
@@ -296,7 +296,7 @@ impl Shipper {
     fn parked(&self, spool: SpoolId, seq: u64, why: &str, bytes: usize, at: Option<TimeMs>) -> Ready {
         let parked_at_ms = self.parts.clock.now();
         let parked = Parked { spool: spool.0, seq, why: why.to_owned(), bytes: bytes as u64, parked_at_ms };
-        let key = spool.to_string().into_bytes().into();
+        let key = Key::Text(spool.to_string().into());
         Ready { seq, key, value: Event::parked(&parked).into_bytes().into(), at }
     }
 }

@@ -166,9 +166,10 @@ impl Ship {
         if self.read >= until || !self.open_reader()? {
             return Ok(Taken::Nothing);
         }
-        let (mut batch, mut is_broken) = (Batch::default(), false);
+        let due = usize::try_from(until - self.read).unwrap_or(usize::MAX);
+        let (mut batch, mut is_broken) = (Batch::of(most_records.min(due)), false);
         let Some(reader) = &mut self.reader else { return Ok(Taken::Nothing) };
-        while batch.records.len() < most_records && batch.bytes < most_bytes {
+        while batch.records.len() < most_records && batch.bytes.len() < most_bytes {
             match reader.next(until) {
                 Ok(None) => break,
                 // Somebody has to stand in for it: what follows comes next time.
