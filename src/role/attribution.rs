@@ -165,16 +165,7 @@ fn observed_by(base: &Base, metrics: Arc<Metrics>, lost: Lost) -> Admin {
         metrics.outbox.write(page);
         metrics.producer.write(page);
         LinkMetrics::write(&[("touches", &*metrics.link)], page);
-        for (name, help, counter) in [
-            ("afflux_touch_left_out_total", "Touches beyond `touch.visitor_day_touches`.", &metrics.touches.left_out),
-            (
-                "afflux_touch_moved_total",
-                "Times that the index stood elsewhere than where it was left.",
-                &metrics.touches.moved,
-            ),
-        ] {
-            page.counter(name, help, &[(&[], counter.value())]);
-        }
+        metrics.touches.write(page);
     }));
     admin
 }
