@@ -104,7 +104,31 @@ pub enum StoreError {
     OnlySqlite,
 }
 
+/// Why transactions fail, for whoever watches: another process had applied the records; we may not; it quarrelled with
+/// others' transactions; it did not answer, or takes nobody now; a defect that panicked; all else.
+pub const KINDS: [&str; 6] = ["moved", "rights", "contended", "unavailable", "panic", "other"];
+
+impl OpenError {
+    /// One of `KINDS`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            OpenError::Postgres { source, .. } => postgres::kind(source),
+            OpenError::Store { source, .. } => source.kind(),
+            _ => "other",
+        }
+    }
+}
+
 impl StoreError {
+    /// One of `KINDS`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StoreError::MarkMoved { .. } => "moved",
+            StoreError::Postgres(error) => postgres::kind(error),
+            _ => "other",
+        }
+    }
+
     /// Whether the record at hand is to blame, and not the store: another record would fare better.
     pub fn is_about_the_record(&self) -> bool {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};

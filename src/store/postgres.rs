@@ -190,3 +190,19 @@ pub fn is_about_the_record(error: &::postgres::Error) -> bool {
     is_too_large
         || error.code().is_some_and(|state| ["22", "23", "54000"].iter().any(|class| state.code().starts_with(class)))
 }
+
+/// One of `store::KINDS`, by what PostgreSQL's classes of errors mean.
+pub fn kind(error: &::postgres::Error) -> &'static str {
+    let Some(state) = error.code() else { return "unavailable" };
+    match state.code() {
+        "42501" => "rights",
+        "55000" | "55006" => "unavailable",
+        "55P03" => "contended",
+        code => match code.get(..2).unwrap_or_default() {
+            "28" => "rights",
+            "40" => "contended",
+            "08" | "53" | "57" | "58" => "unavailable",
+            _ => "other",
+        },
+    }
+}

@@ -23,12 +23,18 @@ fn a_network_that_is_slow_cut_or_silent_loses_and_doubles_nothing() {
             }
             crate::sleep_ms(by_form(2_000, 60_000));
             proxies.iter().for_each(|proxy| proxy.set(Fault::None));
-            println!("{name}: {fault:?}: {} clicks meanwhile", crowd.clicks() - before);
+            let meanwhile = crowd.clicks() - before;
+            println!("{name}: {fault:?}: {meanwhile} clicks meanwhile");
+            assert!(meanwhile > 0, "redirects do not depend on {name}");
             crate::sleep_ms(by_form(500, 10_000));
         }
     }
     crowd.wait_for(100, 10);
     let answers = crowd.go_home();
+    cluster.shows("edge", "afflux_redis_outages_total", "", 0.0);
+    cluster.shows("attribution", "afflux_redis_outages_total", "", 0.0);
+    cluster.shows("attribution", "afflux_store_errors_total", "kind=\"unavailable\"", 0.0);
+    cluster.shows("edge", "afflux_shipper_resent_total", "", 0.0);
     books::close(&mut cluster, &answers);
 }
 

@@ -128,7 +128,9 @@ impl Process {
 
     /// The sum of a metric over all its labels that contain `labels`; 0 when there is none.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let page = Client::new(self.admin).get("/metrics", &[]).text();
+        // A process that is frozen or ends shows nothing.
+        let Ok(answer) = Client::new(self.admin).try_request("GET", "/metrics", &[], b"") else { return 0.0 };
+        let page = answer.text();
         let lines =
             page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         lines.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()

@@ -1,6 +1,6 @@
 //! The servers that `scripts/servers/with` has started, and what can befall them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub const BROKERS: [u32; 3] = [1, 2, 3];
@@ -39,6 +39,11 @@ impl Servers {
         self.script("redis", words)
     }
 
+    /// A second Redis, as long as a test keeps it.
+    pub fn replica(&self, words: &[&str]) -> String {
+        self.script_in(&self.directory.join("replica"), "redis", words)
+    }
+
     pub fn postgresql(&self, words: &[&str]) -> String {
         self.script("postgresql", words)
     }
@@ -69,8 +74,12 @@ impl Servers {
     }
 
     fn script(&self, server: &str, words: &[&str]) -> String {
+        self.script_in(&self.directory, server, words)
+    }
+
+    fn script_in(&self, directory: &Path, server: &str, words: &[&str]) -> String {
         let path = format!("{}/scripts/servers/{server}", env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new(path).arg(&self.directory).args(words).output().expect("the script runs");
+        let output = Command::new(path).arg(directory).args(words).output().expect("the script runs");
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{server} {words:?}: {}{}", said(&output.stdout), said(&output.stderr));
         said(&output.stdout)

@@ -54,6 +54,8 @@ fn a_topic_that_comes_late_is_an_outage() {
     cluster.edges.iter_mut().for_each(|edge| edge.start());
     let crowd = Crowd::with(&cluster, random::seed(), PACE);
     crowd.wait_for(200, 20);
+    cluster.shows("edge", "afflux_shipper_outage", "topic=\"clicks\"", 0.0);
+    cluster.shows("edge", "afflux_shipper_errors_total", "kind=\"unknown_topic\"", 0.0);
     cluster.create_topics();
     let rest = cluster.attributions.iter_mut().chain([&mut cluster.console]);
     rest.for_each(|process| process.start());
@@ -77,6 +79,8 @@ fn a_topic_deleted_and_made_again_is_filled_again() {
     let answers = crowd.go_home();
     let told = heal_as_told(&cluster);
     println!("reconcile named a command: {told}");
+    cluster.shows("edge", "afflux_shipper_lost_acks_total", "", 0.0);
+    cluster.shows("attribution", "afflux_topics_resets_total", "", 0.0);
     books::close(&mut cluster, &answers);
 }
 
@@ -103,6 +107,7 @@ fn deleted_records_are_a_gap_with_a_name() {
         if commands(&said).is_empty() { Err(format!("reconcile says: {said}")) } else { Ok(said) }
     });
     println!("{gap}");
+    cluster.shows("attribution", "afflux_attribution_gaps", "", 0.0);
     assert!(heal_as_told(&cluster));
     books::close_with(&mut cluster, &answers, books::Closing { emptied: true, ..books::Closing::default() });
 }
@@ -141,6 +146,8 @@ fn a_refused_batch_is_sent_again() {
     limit_messages(&cluster, "clicks", &["--delete-config", "max.message.bytes"]);
     crowd.wait_for(100, 10);
     let answers = crowd.go_home();
+    cluster.shows("edge", "afflux_shipper_errors_total", "kind=\"too_large\"", 0.0);
+    assert_eq!(cluster.edges_metric("afflux_shipper_parked_total", ""), 0.0, "each record fits");
     books::close(&mut cluster, &answers);
 }
 
@@ -169,6 +176,7 @@ fn a_record_that_kafka_will_not_take_is_parked_and_named() {
         if said.contains("parked") { Ok(said) } else { Err(said) }
     });
     println!("{said}");
+    assert_eq!(cluster.edges_metric("afflux_shipper_parked_total", "why=\"too_large\""), 1.0);
     // Everything else took effect, behind it too.
     let conversions = answers.orders.len() as u64;
     books::wait_for(books::CLOSING, "the rest is applied", || {

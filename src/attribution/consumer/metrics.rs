@@ -2,6 +2,7 @@
 
 use crate::attribution::{Outcome, Reason};
 use crate::metrics::{Counter, Gauge, Histogram, Page};
+use crate::store::KINDS;
 
 /// The thread of the consumer writes; what is counted while deciding, the one that decides what waited too.
 #[derive(Debug, Default)]
@@ -21,7 +22,6 @@ pub struct AttributionMetrics {
     pub refunds_waiting: Gauge,
     pub touches: Gauge,
     pub touch_tables: Gauge,
-    pub store_errors: Counter,
     pub source_errors: Counter,
     pub batch_seconds: Histogram,
     pub batches: Counter,
@@ -29,6 +29,7 @@ pub struct AttributionMetrics {
     pub imbalance: Gauge,
     pub follows: Gauge,
     outcomes: [Counter; OUTCOMES.len()],
+    store_errors: [Counter; KINDS.len()],
 }
 
 /// Outcome and reason as labels; the place of each is its counter's.
@@ -56,6 +57,12 @@ impl AttributionMetrics {
         }
     }
 
+    pub fn count_store_error(&self, kind: &str) {
+        let place = KINDS.iter().position(|known| *known == kind);
+        // What has no name of its own is the last.
+        self.store_errors[place.unwrap_or(KINDS.len() - 1)].add(1);
+    }
+
     pub fn write(&self, page: &mut Page) {
         let seconds = |gauge: &Gauge| gauge.value() as f64 / 1e3;
         page.gauge(
@@ -64,6 +71,7 @@ impl AttributionMetrics {
             &[(&[], seconds(&self.lag_ms))],
         );
         self.write_outcomes(page);
+        self.write_store_errors(page);
         self.write_counters(page);
         self.write_gauges(page);
         page.histogram(
@@ -81,6 +89,13 @@ impl AttributionMetrics {
         let samples: Vec<_> = labels.iter().zip(&self.outcomes).map(|(l, counter)| (&l[..], counter.value())).collect();
         let help = "Conversions that got this outcome, at first or in place of another.";
         page.counter("afflux_conversion_outcomes_total", help, &samples);
+    }
+
+    fn write_store_errors(&self, page: &mut Page) {
+        let labels = KINDS.map(|kind| [("kind", kind)]);
+        let samples: Vec<_> =
+            labels.iter().zip(&self.store_errors).map(|(l, counter)| (&l[..], counter.value())).collect();
+        page.counter("afflux_store_errors_total", "Transactions that failed; all is read again.", &samples);
     }
 
     fn write_counters(&self, page: &mut Page) {
@@ -114,7 +129,6 @@ impl AttributionMetrics {
                 "Records lost by a disk and passed.",
                 &self.quarantined_records,
             ),
-            ("afflux_store_errors_total", "Transactions that failed; all is read again.", &self.store_errors),
             ("afflux_attribution_source_errors_total", "Spools that could not be read.", &self.source_errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

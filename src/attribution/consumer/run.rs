@@ -39,6 +39,16 @@ enum Failed {
     Panicked,
 }
 
+impl Failed {
+    fn kind(&self) -> &'static str {
+        match self {
+            Failed::Open(error) => error.kind(),
+            Failed::Store(error) => error.kind(),
+            Failed::Panicked => "panic",
+        }
+    }
+}
+
 /// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
 /// for its end (contract P11).
 pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
@@ -60,7 +70,7 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
             if began.elapsed() > 2 * LONGEST_PAUSE {
                 pause = SHORTEST_PAUSE;
             }
-            parts.metrics.store_errors.add(1);
+            parts.metrics.count_store_error(error.kind());
             tracing::error!(%error, pause_ms = pause.as_millis() as u64, "attribution begins anew");
             clock::sleep(pause, &stop);
             pause = (pause * 2).min(LONGEST_PAUSE);
