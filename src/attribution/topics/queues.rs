@@ -216,6 +216,16 @@ impl Queues {
         }
     }
 
+    /// The mark of a spool that was not among those at the beginning.
+    pub fn recall(&mut self, mark: &Mark) {
+        if let Some(queue) = self.spools.get_mut(&mark.spool) {
+            queue.last = mark.last;
+            queue.sealed = queue.sealed.or(mark.sealed);
+            queue.seal_is_known |= queue.sealed == mark.sealed;
+        }
+        self.applied(mark.spool, mark.next);
+    }
+
     /// Takes the time up to which a spool is applied.
     pub fn saw(&mut self, mark: &Mark) {
         if let Some(queue) = self.spools.get_mut(&mark.spool) {
@@ -419,6 +429,21 @@ mod tests {
         queues.applied(S, 6);
         assert_eq!((queues.spools.len(), queues.done.len()), (0, 2));
         assert_eq!((queues.take(S, 5, from(2), b"x"), queues.take(S, 6, from(4), b"x")), (Taken::Known, Taken::Held));
+        // One that was retired is known again, wherever reading it again began.
+        let retired = Mark { next: 9, sealed: Some(9), ..Mark::new(SpoolId(6), Topic::Clicks) };
+        for first in [0, 4] {
+            queues.begin(&[]);
+            for seq in first..7 {
+                queues.take(SpoolId(6), seq, from(20 + seq as i64), b"x");
+            }
+            if first == 4 {
+                queues.seal(SpoolId(6), 9, from(29));
+            }
+            queues.recall(&retired);
+            assert_eq!((queues.spools.len(), queues.done.len(), queues.bytes()), (0, 1, 0));
+            assert!(unapplied(&queues, None).is_empty() && queues.reach(Topic::Clicks).is_empty());
+            assert_eq!(queues.take(SpoolId(6), 7, from(27), b"x"), Taken::Known);
+        }
         // A seal of the store counts as told where nothing of it was read yet; it holds up no offset.
         queues.begin(&[Mark { next: 5, ..Mark::new(S, Topic::Clicks) }]);
         queues.sealed_before(S, 7, Topic::Clicks, partition(1));
