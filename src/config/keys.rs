@@ -248,6 +248,9 @@ sections! {
     report: Report {
         /// IANA time zone of days and hours in reports, and of dates without a time.
         time_zone: TimeZone = "\"UTC\"",
+        /// How long counts of clicks are kept; 0 is for ever. Reports of days before that have no clicks; orders, and what
+        /// they earned, stay.
+        keep_click_counts_days: Int<0, 36_500> = "0",
     }
     /// Bounds.
     limits: Limits {

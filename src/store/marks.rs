@@ -1,5 +1,6 @@
 //! Marks: the number up to which a spool is applied, moved in the transaction of the effects and by compare-and-set.
 
+use super::connection::ManyKeys;
 use super::value::{Row, params};
 use super::{Batch, StoreError, View, bits, unbits};
 use crate::spool::{SpoolId, Topic};
@@ -17,6 +18,14 @@ pub struct Mark {
     pub last: Option<TimeMs>,
     /// The number that stood where `next` was due.
     pub gap: Option<u64>,
+}
+
+/// Spools of a topic that were applied to their ends long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    pub topic: Topic,
+    pub spools: u64,
+    pub records: u64,
 }
 
 /// Records that a mark passed without their effects, both ends included.
@@ -81,7 +90,7 @@ impl Batch<'_> {
         let spool = bits(mark.spool.0);
         let update = || {
             self.execute(
-                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6
+                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6, retired = 0
                  WHERE spool = ?1 AND next = ?7",
                 params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
             )
@@ -145,11 +154,32 @@ impl Batch<'_> {
     }
 }
 
+macro_rules! marks {
+    ($which:literal) => {
+        concat!("SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks WHERE ", $which)
+    };
+}
+
 impl View<'_> {
+    /// Those of all spools but the retired ones.
     pub fn marks(&self) -> Result<Vec<Mark>, StoreError> {
-        let sql = "SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks
-             ORDER BY first_ms NULLS FIRST, spool";
-        self.connection.rows(sql, &[], mark)
+        self.connection.rows(marks!("retired = 0 ORDER BY first_ms NULLS FIRST, spool"), &[], mark)
+    }
+
+    /// Those of these spools that are retired.
+    pub fn retired_of(&self, spools: &[SpoolId]) -> Result<Vec<Mark>, StoreError> {
+        let spools: Vec<i64> = spools.iter().map(|spool| bits(spool.0)).collect();
+        let (one, all) =
+            (marks!("retired = 1 AND spool = ?1"), marks!("retired = 1 AND spool = ANY(?1::bigint[]) ORDER BY spool"));
+        self.connection.rows_of(one, all, ManyKeys::Ints(&spools), mark)
+    }
+
+    /// All retired spools of each topic.
+    pub fn retired(&self) -> Result<Vec<Retired>, StoreError> {
+        let sql = "SELECT topic, count(*), CAST(sum(next) AS BIGINT) FROM marks WHERE retired = 1 GROUP BY topic";
+        self.connection.rows(sql, &[], |row| {
+            Ok(Retired { topic: topic_named(row.text(0)?)?, spools: row.get(1)?, records: row.get(2)? })
+        })
     }
 
     pub fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {

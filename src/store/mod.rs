@@ -25,6 +25,7 @@ mod outbox;
 mod place;
 mod postgres;
 mod postgres_schema;
+mod pruning;
 mod refunds;
 mod rollups;
 mod schema;
@@ -37,22 +38,25 @@ pub(crate) mod testing;
 mod tests;
 mod touches;
 mod value;
+mod visitors;
 mod waiting;
 
 use connection::Connection;
 
-pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, StatusFact};
-pub use decisions::{DecisionRow, StoredFacts};
+pub use conversions::{ConversionRow, Decided, NewConversion, RowId, StatusFact};
+pub use decisions::{DecisionRow, StoredFacts, Written};
 pub use entries::BookLine;
-pub use marks::{DeadLetter, Fate, Mark, Quarantine};
+pub use marks::{DeadLetter, Fate, Mark, Quarantine, Retired};
 pub use offsets::Offset;
 pub use outbox::Told;
 pub use place::{Place, PostgresUrl, WrongUrl};
+pub use pruning::Aged;
 pub use refunds::RefundInsert;
 pub use rollups::RollupRow;
 pub use shares::ShareRow;
 pub use states::KnownSpool;
 pub use touches::{FoundTouches, Period};
+pub use visitors::{Horizon, OpenUntil, WatchedVisitor};
 pub use waiting::{Stand, Waiting};
 
 #[derive(Debug, thiserror::Error)]
@@ -245,6 +249,10 @@ impl Drop for Moment<'_> {
 /// Both back ends' integers are signed; IDs of spools and keys of visitors are 64 bits without a sign.
 fn bits(unsigned: u64) -> i64 {
     unsigned.cast_signed()
+}
+
+fn numbers(ids: &[RowId]) -> Vec<i64> {
+    ids.iter().map(|id| id.0).collect()
 }
 
 fn unbits(signed: i64) -> u64 {

@@ -111,7 +111,10 @@ impl Session {
         self.run("SELECT 1; COMMIT")
     }
 
+    /// Every statement asks for it once.
     fn client(&self) -> Result<std::cell::RefMut<'_, Client>, StoreError> {
+        #[cfg(test)]
+        super::testing::count_statement();
         self.client.try_borrow_mut().map_err(|_| StoreError::Nested)
     }
 
@@ -154,6 +157,7 @@ impl ToSql for Value<'_> {
             Value::Int(integer) => integer.to_sql_checked(declared, out),
             Value::Text(text) => without_nul(text).to_sql_checked(declared, out),
             Value::Bytes(bytes) => bytes.to_sql_checked(declared, out),
+            Value::Many(values) => values.to_sql_checked(declared, out),
             Value::Ints(integers) => integers.to_sql_checked(declared, out),
             Value::Texts(texts) if texts.iter().any(|text| text.contains('\0')) => {
                 let shown: Vec<_> = texts.iter().map(|text| without_nul(text)).collect();

@@ -229,4 +229,9 @@ const SECOND: &str = r#"
 -- `parked`, 2: and was fed again in another spool; 3: an operator had the gap passed, for this reason and at this time.
 ALTER TABLE quarantined ADD COLUMN reason TEXT COLLATE "C";
 ALTER TABLE quarantined ADD COLUMN at_ms BIGINT;
+-- 1: applied to its end long ago. It fences as all do, and is looked up instead of being loaded with all others.
+ALTER TABLE marks ADD COLUMN retired BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX marks_at_work ON marks (first_ms, spool) WHERE retired = 0;
+-- What leaves for its age is found by it.
+CREATE INDEX visitors_by_end ON visitors (until_ms);
 "#;

@@ -25,7 +25,7 @@ fn redirects_are_as_fast_while_all_brokers_are_away() {
     let mut away = Away::new();
     let mut cluster = Cluster::start_with("brokers-away", away.shape());
     let edges: Vec<SocketAddr> = cluster.edges.iter().map(|edge| edge.edge).collect();
-    let pids = cluster.edges.iter().filter_map(|edge| edge.child_id());
+    let mut pids = cluster.edges.iter().filter_map(|edge| edge.child_id());
     let is_first = pids.all(|pid| steady::take_precedence(Some(pid)));
     println!("edges run before everybody else: {is_first}");
     let mut answers = steady::clicks(&edges, RATE, Duration::from_secs(2));

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::judge::Judge;
+use super::pruning::LATE_CLICKS_MS;
 use crate::attribution::Touch;
 use crate::catalog::PublisherId;
 use crate::click::{ClickId, Verdict, VisitorKey};
@@ -75,6 +76,7 @@ impl<'c> ClickBatch<'c> {
                 return None;
             }
         };
+        judge.metrics.too_late_clicks.add(u64::from(judge.now - click_id.clicked_at() > LATE_CLICKS_MS));
         if judge.memory.touches.are_shared() {
             // Which of them come late only the store knows, as others decide too.
             self.late.entry(click_id.visitor_key()).or_default().push(Touch(click_id));

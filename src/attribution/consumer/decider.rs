@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cases::{By, Concluded, Failed, cases, conclude, gather, look_up, told_unreadable};
+use super::cases::{By, Failed, cases, conclude, gather, look_up, told_unreadable};
 use super::judge::Judge;
 use super::later_metrics::WaitingMetrics;
 use super::memory::{Memory, Terms};
@@ -205,12 +205,7 @@ impl<'p> Decider<'p> {
                 return Ok(0);
             }
         }
-        for case in &cases {
-            let concluded = conclude(&mut judge, &batch, case, by, self.waiting_metrics)?;
-            if concluded == Concluded::PutOff {
-                put_off.push(case.row.id);
-            }
-        }
+        put_off.extend(conclude(&mut judge, &batch, &cases, by, self.waiting_metrics)?);
         batch.commit()?;
         put_off.into_iter().for_each(|id| self.put_off(id));
         self.metrics.batches.add_shared(1);

@@ -2,7 +2,7 @@
 
 use crate::attribution::{Outcome, Reason};
 use crate::metrics::{Counter, Gauge, Histogram, Page};
-use crate::store::KINDS;
+use crate::store::{Aged, KINDS};
 
 /// The thread of the consumer writes; what is counted while deciding, the one that decides what waited too.
 #[derive(Debug, Default)]
@@ -28,6 +28,10 @@ pub struct AttributionMetrics {
     pub consuming: Gauge,
     pub imbalance: Gauge,
     pub follows: Gauge,
+    pub too_late_clicks: Counter,
+    pub recalled_spools: Counter,
+    pub prune_errors: Counter,
+    pruned: [Counter; PRUNED.len()],
     outcomes: [Counter; OUTCOMES.len()],
     store_errors: [Counter; KINDS.len()],
 }
@@ -48,13 +52,39 @@ const OUTCOMES: [(Option<Reason>, &str); 12] = [
     (Some(Reason::ZeroRate), "zero_rate"),
 ];
 
+/// Tables as labels; the place of each is its counter's.
+const PRUNED: [(Aged, &str); 4] = [
+    (Aged::Marks, "marks"),
+    (Aged::SpoolStates, "spool_states"),
+    (Aged::Visitors, "visitors"),
+    (Aged::ClickRollups, "click_rollups"),
+];
+
 impl AttributionMetrics {
+    pub fn count_pruned(&self, aged: Aged, rows: u64) {
+        if let Some(place) = PRUNED.iter().position(|(known, _)| *known == aged) {
+            self.pruned[place].add(rows);
+        }
+    }
+
+    /// Of one table.
+    #[cfg(test)]
+    pub fn pruned(&self, aged: Aged) -> u64 {
+        PRUNED.iter().zip(&self.pruned).find(|((known, _), _)| *known == aged).map_or(0, |(_, counter)| counter.value())
+    }
+
     /// Counts a conversion that got this outcome, anew or in place of another.
     pub fn count_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
         let reason = if outcome == Outcome::Attributed { None } else { reason };
         if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == reason) {
             self.outcomes[place].add_shared(1);
         }
+    }
+
+    /// Of every kind.
+    #[cfg(test)]
+    pub fn store_errors(&self) -> u64 {
+        self.store_errors.iter().map(Counter::value).sum()
     }
 
     pub fn count_store_error(&self, kind: &str) {
@@ -72,6 +102,7 @@ impl AttributionMetrics {
         );
         self.write_outcomes(page);
         self.write_store_errors(page);
+        self.write_pruned(page);
         self.write_counters(page);
         self.write_gauges(page);
         page.histogram(
@@ -96,6 +127,12 @@ impl AttributionMetrics {
         let samples: Vec<_> =
             labels.iter().zip(&self.store_errors).map(|(l, counter)| (&l[..], counter.value())).collect();
         page.counter("afflux_store_errors_total", "Transactions that failed; all is read again.", &samples);
+    }
+
+    fn write_pruned(&self, page: &mut Page) {
+        let labels = PRUNED.map(|(_, table)| [("table", table)]);
+        let samples: Vec<_> = labels.iter().zip(&self.pruned).map(|(l, counter)| (&l[..], counter.value())).collect();
+        page.counter("afflux_store_pruned_rows_total", "Rows that left the store for their age.", &samples);
     }
 
     fn write_counters(&self, page: &mut Page) {
@@ -129,6 +166,17 @@ impl AttributionMetrics {
                 "Records lost by a disk and passed.",
                 &self.quarantined_records,
             ),
+            (
+                "afflux_attribution_too_late_clicks_total",
+                "Clicks so old that they change no conversion any more.",
+                &self.too_late_clicks,
+            ),
+            (
+                "afflux_attribution_recalled_spools_total",
+                "Spools that were done with and are read again; nothing of them is applied twice.",
+                &self.recalled_spools,
+            ),
+            ("afflux_store_prune_errors_total", "Times that old rows could not be pruned.", &self.prune_errors),
             ("afflux_attribution_source_errors_total", "Spools that could not be read.", &self.source_errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

@@ -5,6 +5,7 @@
 //! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
+mod arrivals;
 mod cases;
 mod clicks;
 mod decider;
@@ -15,6 +16,7 @@ mod later;
 mod later_metrics;
 mod memory;
 mod metrics;
+mod pruning;
 mod record;
 mod run;
 pub mod shared;
@@ -55,10 +57,13 @@ use crate::time::{DAY_MS, TimeMs};
 const MAX_BATCH: usize = 16_384;
 const MAX_BATCH_TIME: Duration = Duration::from_millis(200);
 
+/// Steps between two looks at the time. Of reports so many are stored together.
+const PIECE: usize = 64;
+
 /// How often a record is tried before it goes to the dead letters.
 const MAX_TRIES: u32 = 5;
 
-/// How often old tables of touches are looked for, and gauges counted anew.
+/// How often what is old is looked for, and gauges counted anew.
 const TIDY_EVERY_MS: i64 = 60_000;
 
 /// How often it is looked which catalog is the active one, where others may change it.
@@ -82,6 +87,8 @@ pub struct Rules {
     pub catalog: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
     pub layout: Layout,
+    /// Rollups of clicks that are older are pruned; 0 is for ever.
+    pub keep_click_counts_days: u32,
 }
 
 pub struct Consumer<'p, S> {
@@ -256,6 +263,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         behind: &mut Option<TimeMs>,
         stop: &dyn Fn() -> bool,
     ) -> Result<usize, StoreError> {
+        self.recall(reaches)?;
         let is_shared = self.memory.touches.are_shared();
         let held = if is_shared && topic == Topic::Conversions { MAX_HELD_LOCKED } else { MAX_HELD };
         let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
@@ -292,10 +300,15 @@ impl<'p, S: Source> Consumer<'p, S> {
         let mut judge = Judge::new(&mut self.memory, self.rules, &self.terms, self.metrics, now);
         let mut clicks = ClickBatch::default();
         let mut count = 0;
-        for step in steps {
-            apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
-            count += 1;
-            if count % 64 == 0 && began.elapsed() > MAX_BATCH_TIME {
+        for piece in steps.chunks(PIECE) {
+            let stored = judge.store_together(&batch, piece)?;
+            for (place, step) in piece.iter().enumerate() {
+                if !stored.contains(&place) {
+                    apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
+                }
+            }
+            count += piece.len();
+            if began.elapsed() > MAX_BATCH_TIME {
                 break;
             }
         }
@@ -339,7 +352,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         for reach in reaches {
             let known = self.memory.marks.get(&reach.spool).copied();
             let mut mark = self.memory.mark(reach.spool, topic);
-            mark.sealed = reach.sealed;
+            // Who reads a sealed spool again may not have come to its seal yet.
+            mark.sealed = reach.sealed.or(mark.sealed);
             // What was not looked at here has the gap that it is known to have.
             mark.gap = gaps.get(&reach.spool).copied().unwrap_or(mark.gap);
             self.gaps += usize::from(mark.gap.is_some());
@@ -384,6 +398,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
         self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
         self.metrics.dead_letters.set(self.store.view().dead_letter_count()? as i64);
+        self.prune(now);
         self.tidied = now;
         Ok(())
     }

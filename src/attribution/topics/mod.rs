@@ -378,6 +378,10 @@ impl Source for TopicSource {
         self.queues.applied(spool, next);
     }
 
+    fn recall(&mut self, mark: &Mark) {
+        self.queues.recall(mark);
+    }
+
     fn has_news(&self) -> bool {
         let is_due = self.written.elapsed() >= WRITE_EVERY;
         is_due && (!self.states.is_empty() || !self.unreadable.is_empty() || !self.offsets(&[]).is_empty())

@@ -259,6 +259,16 @@ impl Queues {
         }
     }
 
+    /// The mark of a spool that was not among those at the beginning.
+    pub fn recall(&mut self, mark: &Mark) {
+        if let Some(queue) = self.spools.get_mut(&mark.spool) {
+            queue.last = mark.last;
+            queue.sealed = queue.sealed.or(mark.sealed);
+            queue.seal_is_known |= queue.sealed == mark.sealed;
+        }
+        self.applied(mark.spool, mark.next);
+    }
+
     /// Takes the time up to which a spool is applied.
     pub fn saw(&mut self, mark: &Mark) {
         if let Some(queue) = self.spools.get_mut(&mark.spool) {

@@ -16,7 +16,7 @@ mod pass;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 
 use line::{Line, Passed};
@@ -24,7 +24,7 @@ pub use pass::{Range, pass};
 
 use super::command::{CommandError, Verdict};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Fate, KnownSpool, Mark, Quarantine, Reader, StoreError, View};
+use crate::store::{Fate, KnownSpool, Mark, Quarantine, Reader, Retired, StoreError, View};
 use crate::time::TimeMs;
 
 /// What the disk says of one spool.
@@ -72,6 +72,8 @@ pub struct Asked {
 #[derive(Debug, Default)]
 struct Applied {
     marks: Vec<Mark>,
+    /// Spools without a line: applied to their ends long ago.
+    retired: Vec<Retired>,
     told: Vec<KnownSpool>,
     quarantined: Vec<Quarantine>,
     dead_letters: u64,
@@ -79,15 +81,34 @@ struct Applied {
 }
 
 impl Applied {
-    fn read(view: View<'_>) -> Result<Applied, StoreError> {
+    fn read(view: View<'_>, disk: &Disk) -> Result<Applied, StoreError> {
+        let told = view.spool_states()?;
+        let (marks, retired) = marks(view, disk, &told)?;
         Ok(Applied {
-            marks: view.marks()?,
-            told: view.spool_states()?,
+            marks,
+            retired,
+            told,
             quarantined: view.quarantined()?,
             dead_letters: view.dead_letter_count()?,
             attributed: view.attributed_by_spool()?.into_iter().collect(),
         })
     }
+}
+
+/// All marks but those of retired spools, which are added up; but for those that somebody still has.
+fn marks(view: View<'_>, disk: &Disk, told: &[KnownSpool]) -> Result<(Vec<Mark>, Vec<Retired>), StoreError> {
+    let (mut marks, mut retired) = (view.marks()?, view.retired()?);
+    let at_work: HashSet<SpoolId> = marks.iter().map(|mark| mark.spool).collect();
+    let seen = disk.spooled.iter().map(|disk| disk.spool).chain(told.iter().map(|told| SpoolId(told.state.spool)));
+    let others: BTreeSet<SpoolId> = seen.filter(|spool| !at_work.contains(spool)).collect();
+    for mark in view.retired_of(&others.into_iter().collect::<Vec<_>>())? {
+        for sum in retired.iter_mut().filter(|sum| sum.topic == mark.topic) {
+            sum.spools -= 1;
+            sum.records -= mark.next;
+        }
+        marks.push(mark);
+    }
+    Ok((marks, retired))
 }
 
 /// Compares; `reader` is `None` where there is no store, or none yet.
@@ -98,7 +119,7 @@ pub fn reconcile(
     out: &mut dyn Write,
 ) -> Result<Verdict, CommandError> {
     let Asked { cluster, now } = asked;
-    let applied = reader.map(|reader| reader.view(Applied::read)).transpose()?.unwrap_or_default();
+    let applied = reader.map(|reader| reader.view(|view| Applied::read(view, disk))).transpose()?.unwrap_or_default();
     let lines = lines(&applied, &disk.spooled);
     write_head(cluster, out)?;
     for line in &lines {
@@ -106,6 +127,10 @@ pub fn reconcile(
     }
     for topic in [Topic::Clicks, Topic::Conversions] {
         let of_topic: Vec<&Line> = lines.iter().filter(|line| line.topic == topic).collect();
+        let retired = applied.retired.iter().find(|sum| sum.topic == topic && sum.spools > 0);
+        retired.iter().try_for_each(|Retired { spools, records, .. }| {
+            writeln!(out, "{}: {spools} spools with {records} records are done with long ago", topic.name())
+        })?;
         write_sums(topic, &of_topic, cluster, out)?;
     }
     let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();

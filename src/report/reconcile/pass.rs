@@ -25,7 +25,7 @@ pub fn pass(
     out: &mut dyn Write,
 ) -> Result<Verdict, CommandError> {
     let Range { spool, first, last } = range;
-    let applied = Applied::read(store.view())?;
+    let applied = Applied::read(store.view(), disk)?;
     let Some(line) = lines(&applied, &disk.spooled).into_iter().find(|line| line.spool == spool) else {
         writeln!(out, "{spool}: nobody here has heard of this spool; nothing was passed")?;
         return Ok(Verdict::Bad);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::SpoolState;
-use crate::store::{Batch, Store, testing};
+use crate::store::{Aged, Batch, Store, testing};
 
 const EMBEDDED: Asked = Asked { cluster: false, now: TimeMs(0) };
 
@@ -51,6 +51,23 @@ fn p6_lag_and_what_retention_deleted_are_no_faults() {
     // Kept segments may begin later than the spool did.
     let kept = Spooled { first: 4, ..spooled(1, 5) };
     assert_eq!(run(&[mark(1, 5, Some(5))], &[], &[kept]).0, Verdict::Good);
+}
+
+#[test]
+fn p6_spools_that_are_done_with_long_ago_are_added_up() {
+    let old = |batch: &Batch<'_>| {
+        let marks = [mark(1, 5, Some(5)), mark(2, 7, Some(7)), mark(3, 4, Some(4)), mark(4, 2, None)];
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        assert_eq!(batch.prune(Aged::Marks, TimeMs(1), 9).unwrap(), 3);
+    };
+    // The disk still has one of them, and one is open.
+    let open = Spooled { written_to: true, sealed: false, ..spooled(4, 2) };
+    let disk = Disk { spooled: vec![spooled(3, 4), open], faults: Vec::new() };
+    let (verdict, text) = both(EMBEDDED, &disk, old);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("clicks: 2 spools with 12 records are done with long ago\n"), "{text}");
+    assert!(text.contains("clicks: 6 answered = 6 spooled + 0 undurable; 6 spooled = 6 consumed + 0 lag\n"), "{text}");
+    assert!(!text.contains("0000000000000001 "), "{text}");
 }
 
 #[test]
@@ -215,7 +232,8 @@ fn a_gap_is_passed_exactly_as_it_is_open_and_named_with_its_reason() {
     }
     let [(verdict, said), (after, reconciled)] = pass_both(&gap, &open, (3, 8));
     assert_eq!((verdict, after), (Verdict::Good, Verdict::Good), "{said}{reconciled}");
-    let named = "PASSED spool 0000000000000001: records 3 to 8, by command at 1970-01-01T00:01:40.000Z: its disk burned\n";
+    let named =
+        "PASSED spool 0000000000000001: records 3 to 8, by command at 1970-01-01T00:01:40.000Z: its disk burned\n";
     assert!(reconciled.contains(named) && !reconciled.contains("GAP"), "{reconciled}");
 }
 

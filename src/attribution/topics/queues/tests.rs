@@ -138,6 +138,21 @@ fn spools_that_are_done_take_no_room_until_they_get_more() {
     queues.applied(S, 6);
     assert_eq!((queues.spools.len(), queues.done.len()), (0, 2));
     assert_eq!((queues.take(S, 5, from(2), b"x"), queues.take(S, 6, from(4), b"x")), (Taken::Known, Taken::Held));
+    // One that was retired is known again, wherever reading it again began.
+    let retired = Mark { next: 9, sealed: Some(9), ..Mark::new(SpoolId(6), Topic::Clicks) };
+    for first in [0, 4] {
+        queues.begin(&[]);
+        for seq in first..7 {
+            queues.take(SpoolId(6), seq, from(20 + seq as i64), b"x");
+        }
+        if first == 4 {
+            queues.seal(SpoolId(6), 9, from(29));
+        }
+        queues.recall(&retired);
+        assert_eq!((queues.spools.len(), queues.done.len(), queues.bytes()), (0, 1, 0));
+        assert!(unapplied(&queues, None).is_empty() && queues.reach(Topic::Clicks).is_empty());
+        assert_eq!(queues.take(SpoolId(6), 7, from(27), b"x"), Taken::Known);
+    }
     // A seal of the store counts as told where nothing of it was read yet; it holds up no offset.
     queues.begin(&[Mark { next: 5, ..Mark::new(S, Topic::Clicks) }]);
     queues.sealed_before(S, 7, Topic::Clicks, partition(1));
