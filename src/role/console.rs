@@ -68,7 +68,7 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let reload = running::watch_catalog(&base)?;
     tracing::info!(api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload, &Lost::default()).await;
+    running::until_asked_to_stop(&base, &mut signals, &[reload], &Lost::default()).await;
     let close = move || {
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);

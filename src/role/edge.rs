@@ -85,10 +85,10 @@ async fn run(
     admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
-    let reload = running::watch_catalog(&house)?;
+    let reloads = [running::watch_catalog(&house)?, running::watch_lists(&house)?];
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, &reloads, &lost).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::base::Base;
+use super::house::House;
 use super::signals::{Asked, Signals};
 use super::threads::Lost;
 use super::{Exit, Failure};
@@ -108,7 +109,7 @@ pub fn serve_api(
 }
 
 /// Serves signals and the clock, until a signal says so or a thread is lost.
-pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: SyncSender<()>, lost: &Lost) {
+pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reloads: &[SyncSender<()>], lost: &Lost) {
     let mut clock_tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -116,8 +117,10 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
                 Asked::Stop => return,
                 Asked::Reload => {
                     base.key_reloads.reload(&base.config, &base.keys);
-                    // One that waits already is enough.
-                    let _ = reload.try_send(());
+                    for reload in reloads {
+                        // One that waits already is enough.
+                        let _ = reload.try_send(());
+                    }
                 }
             },
             _ = clock_tick.tick() => {
@@ -130,9 +133,22 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
     }
 }
 
+/// Reads the lists of bots and data centres again when asked and when they change, until what is returned is dropped.
+pub fn watch_lists(house: &House) -> Result<SyncSender<()>, Failure> {
+    let (interval, lists) = (watch_interval(house), house.lists.clone());
+    let (ask, asked) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("lists".into());
+    thread.spawn(move || lists.watch(interval, &asked)).map_err(Failure::internal)?;
+    Ok(ask)
+}
+
+fn watch_interval(base: &Base) -> Option<Duration> {
+    Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
 /// Reloads the catalog when it is asked to and when its files change, until what is returned is dropped.
 pub fn watch_catalog(base: &Base) -> Result<SyncSender<()>, Failure> {
-    let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let interval = watch_interval(base);
     let (ask, asked) = sync_channel(1);
     let (current, clock) = (base.catalog.clone(), base.clock.clone());
     let thread = std::thread::Builder::new().name("catalog".into());
