@@ -23,6 +23,7 @@ mod watch;
 
 pub use changed_terms::{ChangedTerms, changed_terms};
 pub use current::{Current, NotReloaded};
+pub use files::Files;
 pub use ids::{MerchantId, OfferId, PublisherId};
 pub use links::{Link, Links};
 pub use load::{Loaded, load};

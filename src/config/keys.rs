@@ -114,8 +114,10 @@ sections! {
         cookie_max_age_s: Int<1, 34_560_000> = "34560000",
         /// Names this machine in click events; without it the host name.
         name: Option<String> = (none, "\"edge-1\""),
-        /// Patterns of bots, one a line, in place of the built-in list.
+        /// Names of bots, one a line, in place of the built-in list (docs/labels.md). Read again when it changes.
         bots_file: Option<PathBuf> = (none, "\"bots.txt\""),
+        /// Networks of data centres, one a line: clicks from there get the flag `datacenter`. Read again when it changes.
+        datacenters_file: Option<PathBuf> = (none, "\"datacenters.txt\""),
     }
     /// The door of merchants and operators.
     api: Api {
@@ -204,7 +206,7 @@ sections! {
         path: Option<PathBuf> = (none, "\"catalog.toml\""),
         /// Lets a reload change terms that are already in force.
         allow_changed_terms: bool = "false",
-        /// How often the files are looked at for changes; 0 looks only on SIGHUP.
+        /// How often the files are looked at for changes, and the lists of the edge; 0 looks only on SIGHUP.
         watch_interval_ms: Int<0, 3_600_000> = "1000",
     }
     /// The click ID.

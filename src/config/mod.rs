@@ -175,6 +175,7 @@ fn resolved(mut keys: Keys, directory: &Path) -> Keys {
         &mut keys.catalog.path,
         &mut keys.click.keys_file,
         &mut keys.edge.bots_file,
+        &mut keys.edge.datacenters_file,
         &mut keys.postgresql.url_file,
         &mut keys.redis.password_file,
     ] {

@@ -81,7 +81,7 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let reload = running::watch_catalog(&base, &lost)?;
     tracing::info!(admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload, &lost, || None).await;
+    running::until_asked_to_stop(&base, &mut signals, &[reload], &lost, || None).await;
     running::drain(&base, &mut signals, &admin, move || threads.stop()).await;
     tracing::info!("stopped");
     lost.or(Exit::Ok)

@@ -70,7 +70,7 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let reload = running::watch_catalog(&base, &lost)?;
     tracing::info!(api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reload, &lost, || None).await;
+    running::until_asked_to_stop(&base, &mut signals, &[reload], &lost, || None).await;
     let close = move || {
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);

@@ -39,11 +39,12 @@ pub fn start_all(
     stop: &watch::Receiver<bool>,
     lost: &Lost,
 ) -> Result<Vec<EdgeWorker>, Failure> {
-    let settings = house.edge_settings()?;
+    let settings = house.edge_settings();
     let mut workers = Vec::with_capacity(listeners.len());
     for (number, listener) in listeners.into_iter().enumerate() {
         let writer = house.spools.writer(Topic::Clicks, number as u16).map_err(spool_failure)?;
-        let clicks = Clicks::new(house.catalog.handle(), settings.clone(), writer, house.clock.clone());
+        let (catalog, lists) = (house.catalog.handle(), house.lists.handle());
+        let clicks = Clicks::new(catalog, lists, settings.clone(), writer, house.clock.clone());
         let clicks = clicks.map_err(Failure::internal)?;
         let (metrics, door) = (Arc::new(Metrics::default()), door.clone());
         let (stop, told) = (stop.clone(), stop.clone());

@@ -8,7 +8,7 @@ use super::{Failure, preflight};
 use crate::api::Access;
 use crate::clock::WallClock;
 use crate::config::Config;
-use crate::edge;
+use crate::edge::{self, CurrentLists};
 use crate::event::ConversionIds;
 use crate::intake::{Intake, Log, OrderIndex};
 use crate::spool::{Durability, Options, Spools, Topic};
@@ -17,6 +17,7 @@ use crate::spool::{Durability, Options, Spools, Topic};
 pub struct House {
     pub base: Base,
     pub spools: Arc<Spools>,
+    pub lists: Arc<CurrentLists>,
 }
 
 impl std::ops::Deref for House {
@@ -29,7 +30,11 @@ impl std::ops::Deref for House {
 impl House {
     pub fn build(base: Base) -> Result<House, Failure> {
         let spools = open_spools(&base.config, base.clock.clone())?;
-        Ok(House { base, spools: Arc::new(spools) })
+        let lists = CurrentLists::load(preflight::places(&base.config)).map_err(|bad| {
+            // They were good a moment ago, before anything was started.
+            Failure::io(bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        Ok(House { base, spools: Arc::new(spools), lists: Arc::new(lists) })
     }
 
     /// A thread of the spools or of the order index that has ended by itself.
@@ -51,19 +56,18 @@ impl House {
     }
 
     /// What all edge workers are told.
-    pub fn edge_settings(&self) -> Result<Arc<edge::Settings>, Failure> {
+    pub fn edge_settings(&self) -> Arc<edge::Settings> {
         let config = &self.config;
-        Ok(Arc::new(edge::Settings {
+        Arc::new(edge::Settings {
             fallback_url: config.edge.fallback_url.as_ref().map(|url| url.0.clone()),
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
             cookie_max_age_s: config.edge.cookie_max_age_s.0,
             name: name(config),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
-            bots: preflight::bots(config).map_err(Failure::usage)?,
             keys: self.keys.clone(),
             disk_wait: disk_wait(config),
-        }))
+        })
     }
 }
 

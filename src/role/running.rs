@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::base::Base;
+use super::house::House;
 use super::signals::{Asked, Signals};
 use super::threads::Lost;
 use super::{Exit, Failure};
@@ -113,7 +114,7 @@ pub fn serve_api(
 pub async fn until_asked_to_stop(
     base: &Base,
     signals: &mut Signals,
-    reload: SyncSender<()>,
+    reloads: &[SyncSender<()>],
     lost: &Lost,
     lost_of_stages: impl Fn() -> Option<String>,
 ) {
@@ -124,8 +125,10 @@ pub async fn until_asked_to_stop(
                 Asked::Stop => return,
                 Asked::Reload => {
                     base.key_reloads.reload(&base.config, &base.keys);
-                    // One that waits already is enough.
-                    let _ = reload.try_send(());
+                    for reload in reloads {
+                        // One that waits already is enough.
+                        let _ = reload.try_send(());
+                    }
                 }
             },
             _ = clock_tick.tick() => {
@@ -139,9 +142,22 @@ pub async fn until_asked_to_stop(
     }
 }
 
+/// Reads the lists of bots and data centres again when asked and when they change, until what is returned is dropped.
+pub fn watch_lists(house: &House, lost: &Lost) -> Result<SyncSender<()>, Failure> {
+    let (interval, lists) = (watch_interval(house), house.lists.clone());
+    let (ask, asked) = sync_channel(1);
+    // As with the catalog.
+    lost.spawn("lists", || true, move || lists.watch(interval, &asked))?;
+    Ok(ask)
+}
+
+fn watch_interval(base: &Base) -> Option<Duration> {
+    Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
 /// Reloads the catalog when it is asked to and when its files change, until what is returned is dropped.
 pub fn watch_catalog(base: &Base, lost: &Lost) -> Result<SyncSender<()>, Failure> {
-    let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
+    let interval = watch_interval(base);
     let (ask, asked) = sync_channel(1);
     let (current, clock) = (base.catalog.clone(), base.clock.clone());
     // It returns when what is returned here is dropped, and else only by a panic.

@@ -68,10 +68,10 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
     let admin = Arc::new(admin);
     running::serve_admin(admin_door, admin.clone(), &lost)?;
-    let reload = running::watch_catalog(&house, &lost)?;
+    let reloads = [running::watch_catalog(&house, &lost)?, running::watch_lists(&house, &lost)?];
     tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&house, &mut signals, reload, &lost, || house.lost_thread(&watched)).await;
+    running::until_asked_to_stop(&house, &mut signals, &reloads, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let close = move || {
         open.close();

@@ -160,7 +160,14 @@ fn two_processes_share_a_data_directory_and_one_consumes() {
     for server in [&first, &second] {
         let mut client = Client::new(server.edge);
         for _ in 0..200 {
-            ledger.clicks.insert(client.get("/phone", &[("User-Agent", "Mozilla/5.0 two")]).click_id());
+            ledger.clicks.insert(
+                client
+                    .get(
+                        "/phone",
+                        &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 two")],
+                    )
+                    .click_id(),
+            );
         }
         let click_id = client.get("/phone", &[]).click_id();
         ledger.clicks.insert(click_id.clone());
@@ -267,7 +274,7 @@ fn bytes_written_to_the_device_stay_below_15_times_the_payload() {
 
 fn click_at(edge: std::net::SocketAddr, number: u32, per_second: u32, seconds: u64) -> u64 {
     let mut client = Client::new(edge);
-    let agent = format!("Mozilla/5.0 paced/{number}");
+    let agent = format!("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 paced/{number}");
     let (started, interval) = (Instant::now(), Duration::from_secs(1) / per_second);
     let mut clicks = 0;
     while started.elapsed() < Duration::from_secs(seconds) {
