@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 
 use super::Snapshot;
 use super::changed_terms::{ChangedTerms, changed_terms};
-use super::files::Files;
 use super::load::{Loaded, load_noting};
+use crate::files::Files;
 use crate::metrics::{Counter, Gauge, Page};
 use crate::time::TimeMs;
 use crate::toml_reader::{Violation, Violations};

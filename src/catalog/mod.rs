@@ -8,7 +8,6 @@ mod changed_terms;
 mod current;
 pub mod deep_link;
 mod entries;
-mod files;
 mod ids;
 mod link_files;
 mod link_line;

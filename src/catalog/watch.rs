@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::Current;
-use super::files::Files;
 use crate::clock::Clock;
+use crate::files::Files;
 
 /// A changed file is looked at again after this time, and loaded once two looks agree: it may still be being written.
 const SETTLE: Duration = Duration::from_millis(100);

@@ -8,6 +8,7 @@
 mod answer;
 mod click;
 mod event;
+mod https;
 mod labels;
 mod location;
 pub mod metrics;
@@ -15,7 +16,7 @@ mod query;
 mod random;
 mod visitor;
 
-pub use answer::{Answer, Edge};
+pub use answer::{Answer, Edge, Peer};
 pub use click::{Clicks, DiskWait, Settings};
 pub use labels::{BadBots, Bots};
 pub use metrics::Metrics;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::base::{Base, KeysFrom};
+use super::certificates::TlsOfDoors;
 use super::cluster::{cluster, required};
 use super::doors::Doors;
 use super::house::{self, House};
@@ -47,23 +48,23 @@ pub fn edge(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fail
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
         let hints = Hints::build(&config)?;
         let house = House::build(Base::build(config, KeysFrom::File)?)?;
-        let doors = Doors::bind(&house.config)?;
-        Ok((house, doors, cluster, hints, descriptors))
+        let tls = TlsOfDoors::load(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls)?;
+        Ok((Listening { house, doors, tls, descriptors }, cluster, hints))
     };
-    running::start(build, |(house, doors, cluster, hints, descriptors), signals| {
-        run(house, doors, cluster, hints, signals, descriptors)
-    })
+    running::start(build, |(listening, cluster, hints), signals| run(listening, cluster, hints, signals))
 }
 
-async fn run(
+struct Listening {
     house: House,
     doors: Doors,
-    cluster: Cluster,
-    hints: Hints,
-    mut signals: Signals,
+    tls: TlsOfDoors,
     descriptors: usize,
-) -> Result<Exit, Failure> {
-    let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
+}
+
+async fn run(listening: Listening, cluster: Cluster, hints: Hints, mut signals: Signals) -> Result<Exit, Failure> {
+    let Listening { house, doors, tls, descriptors } = listening;
+    let addresses = doors.addresses().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
 
     let Hints { order_index, duplicates, links } = hints;
@@ -71,13 +72,16 @@ async fn run(
     let router = crate::api::router([intake::routes(intake.clone())]);
     let limits = house.limits(descriptors);
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, door::keeps);
-    let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
+    let edge_listeners = edge_worker::listeners(doors.edge, doors.edge_tls, tls.edge.as_ref());
+    let settings = house.edge_settings(addresses.edge_tls)?;
+    let workers = edge_worker::start_all(&house, settings, edge_listeners, &edge_door, &stopping)?;
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let api = running::serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
+    let api_listeners = running::api_listeners(doors.api, doors.api_tls, tls.api.as_ref());
+    let api = running::serve_api(api_listeners, api_door.clone(), router, stopping.clone())?;
     let shipping = Shipping::start(&house.config, cluster, house.spools.clone(), house.clock.clone(), duplicates)?;
     let lost = shipping.lost();
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
+    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake, tls: tls.clone() });
     let shipped = shipping.metrics.clone();
     admin.metrics.push(Box::new(move |page| shipped.write(page)));
     admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
@@ -85,10 +89,10 @@ async fn run(
     admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
-    let reload = running::watch_catalog(&house)?;
-    tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
+    let reloads = running::watch_files(&house, &tls)?;
+    addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Failure, keys, place};
+use super::{Failure, certificates, keys, place};
 use crate::config::Config;
 use crate::edge::Bots;
 use crate::toml_reader::{Violation, Violations};
@@ -17,6 +17,7 @@ pub fn together<T>(config: &Config, result: Result<T, Violations>) -> Result<T, 
     }
     place::postgres(config).err().into_iter().for_each(|violation| violations.add(violation));
     bots(config).err().into_iter().for_each(|violation| violations.add(violation));
+    certificates::look(config).err().into_iter().for_each(|found| violations.extend(found));
     let result = result.map_err(|found| violations.extend(found));
     violations.none().map_err(Failure::usage)?;
     // Without violations there is a value.

@@ -12,12 +12,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::base::Base;
+use super::certificates::TlsOfDoors;
 use super::signals::{Asked, Signals};
 use super::threads::Lost;
 use super::{Exit, Failure};
 use crate::admin::Admin;
-use crate::http::{Door, OnRuntime, router_service};
+use crate::http::{Door, Listener, OnRuntime, router_service};
 use crate::spool::Unsealed;
+use crate::tls::Server;
 use crate::{api, catalog, http};
 
 /// Between looks at the clock.
@@ -89,26 +91,41 @@ pub fn stopped(unsealed: &[Unsealed]) -> Result<Exit, Failure> {
     Err(Failure::io(format!("stopped, but {records} records of {spools} spools are not known to be on disk")))
 }
 
+/// Of the API: plain, and over TLS where it has a certificate.
+pub fn api_listeners(plain: TcpListener, tls: Option<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listener> {
+    let tls = tls.zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
+    std::iter::once(Listener::plain(plain)).chain(tls).collect()
+}
+
 /// The API on a thread of its own: an order is written where it is accepted, and a disk may hold that up.
 pub fn serve_api(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     door: Arc<Door>,
     router: axum::Router,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-    let handed = door.clone();
-    let service = move |peer| router_service(router.clone(), handed.clone(), peer, api::refused);
+    let serve = move |listener| {
+        let (router, handed) = (router.clone(), door.clone());
+        let service = move |peer| router_service(router.clone(), handed.clone(), peer, api::refused);
+        http::serve(listener, door.clone(), service, OnRuntime, stop.clone())
+    };
     let work = move || {
-        if let Err(error) = runtime.block_on(http::serve(listener, door, service, OnRuntime, stop)) {
-            tracing::error!(%error, "the API cannot listen");
-        }
+        runtime.block_on(async {
+            let served: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(serve(listener))).collect();
+            for served in served {
+                // A panic there was told by the task itself.
+                if let Ok(Err(error)) = served.await {
+                    tracing::error!(%error, "the API cannot listen");
+                }
+            }
+        });
     };
     std::thread::Builder::new().name("api".into()).spawn(work).map_err(Failure::internal)
 }
 
 /// Serves signals and the clock, until a signal says so or a thread is lost.
-pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: SyncSender<()>, lost: &Lost) {
+pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reloads: Reloads, lost: &Lost) {
     let mut clock_tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -116,8 +133,10 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
                 Asked::Stop => return,
                 Asked::Reload => {
                     base.key_reloads.reload(&base.config, &base.keys);
-                    // One that waits already is enough.
-                    let _ = reload.try_send(());
+                    for reload in &reloads.0 {
+                        // One that waits already is enough.
+                        let _ = reload.try_send(());
+                    }
                 }
             },
             _ = clock_tick.tick() => {
@@ -130,8 +149,15 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reload: Syn
     }
 }
 
-/// Reloads the catalog when it is asked to and when its files change, until what is returned is dropped.
-pub fn watch_catalog(base: &Base) -> Result<SyncSender<()>, Failure> {
+/// Whom to ask for a reload.
+pub struct Reloads(Vec<SyncSender<()>>);
+
+/// Reloads catalog and certificates when it is asked to and when their files change, until what is returned is dropped.
+pub fn watch_files(base: &Base, tls: &TlsOfDoors) -> Result<Reloads, Failure> {
+    Ok(Reloads(vec![watch_catalog(base)?, tls.watch(base)?]))
+}
+
+fn watch_catalog(base: &Base) -> Result<SyncSender<()>, Failure> {
     let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
     let (ask, asked) = sync_channel(1);
     let (current, clock) = (base.catalog.clone(), base.clock.clone());

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
 
 use super::base::{Base, KeysFrom};
+use super::certificates::TlsOfDoors;
 use super::doors::Doors;
 use super::house::House;
 use super::observed::{self, Answering};
@@ -46,14 +47,21 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
         Store::open(&place::file(&base.config)).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let house = House::build(base)?;
-        let doors = Doors::bind(&house.config)?;
-        Ok((house, doors, descriptors))
+        let tls = TlsOfDoors::load(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls)?;
+        Ok((house, doors, tls, descriptors))
     };
-    running::start(build, |(house, doors, descriptors), signals| run(house, doors, signals, descriptors))
+    running::start(build, |(house, doors, tls, descriptors), signals| run(house, doors, tls, signals, descriptors))
 }
 
-async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usize) -> Result<Exit, Failure> {
-    let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
+async fn run(
+    house: House,
+    doors: Doors,
+    tls: TlsOfDoors,
+    mut signals: Signals,
+    descriptors: usize,
+) -> Result<Exit, Failure> {
+    let addresses = doors.addresses().map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
 
     let access = house.access();
@@ -67,21 +75,24 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let lost = consumer.lost();
     let limits = house.limits(descriptors);
     let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
-    let workers = edge_worker::start_all(&house, doors.edge, &edge_door, &stopping)?;
+    let edge_listeners = edge_worker::listeners(doors.edge, doors.edge_tls, tls.edge.as_ref());
+    let settings = house.edge_settings(addresses.edge_tls)?;
+    let workers = edge_worker::start_all(&house, settings, edge_listeners, &edge_door, &stopping)?;
     let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let api = running::serve_api(doors.api, api_door.clone(), router, stopping.clone())?;
+    let api_listeners = running::api_listeners(doors.api, doors.api_tls, tls.api.as_ref());
+    let api = running::serve_api(api_listeners, api_door.clone(), router, stopping.clone())?;
     let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake });
+    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake, tls: tls.clone() });
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
     let found = lost.clone();
     admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
     running::serve_admin(doors.admin, admin.clone())?;
-    let reload = running::watch_catalog(&house)?;
-    tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
+    let reloads = running::watch_files(&house, &tls)?;
+    addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, reload, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost).await;
     let spools = house.spools.clone();
     let close = move || {
         // Nobody is left to hear it when all doors have ended by themselves.
