@@ -12,14 +12,13 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::guard::Guard;
 use super::handshake::Handshake;
 use super::limits::HEAD_BYTES;
 use super::places::Place;
 use super::watch::Wait;
-use super::wire::Wire;
+use super::wire::{Tls, Wire};
 
 /// A connection that is served until one side has enough of it.
 pub struct Connection<S, B>(Stage<S, B>)
@@ -27,7 +26,8 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body;
 
-/// What is larger than a plain connection stands in a box: plain ones are no larger for TLS.
+/// What only TLS needs stands in boxes: a plain connection is no larger for it, and needs no allocation more.
+#[allow(clippy::large_enum_variant)]
 enum Stage<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -36,7 +36,7 @@ where
     Plain(Http1<TcpStream, S>),
     /// The service waits for the end of it.
     Handshake(Handshake, Option<S>),
-    Tls(Box<Http1<TlsStream<TcpStream>, S>>),
+    Tls(Box<Http1<Tls, S>>),
 }
 
 type Http1<W, S> = http1::Connection<TokioIo<Guard<W>>, S>;

@@ -17,10 +17,11 @@ use super::limits::HANDSHAKES;
 use super::places::Place;
 use super::turns::Turns;
 use super::watch::{Wait, Watch};
+use super::wire::Tls;
 use crate::tls::{Failed, Server};
 
 /// `None`: it failed, and was counted.
-pub type Handshake = Pin<Box<dyn Future<Output = Option<(TlsStream<TcpStream>, Place)>> + Send>>;
+pub type Handshake = Pin<Box<dyn Future<Output = Option<(Tls, Place)>> + Send>>;
 
 /// The handshakes of one listener.
 pub struct Handshakes {
@@ -40,7 +41,7 @@ impl Handshakes {
         let ending = Ending { of: self.clone(), watch: place.watch.clone() };
         Box::pin(async move {
             let shaken = ending.of.shake(stream).await;
-            ending.told(shaken).map(|stream| (stream, place))
+            ending.told(shaken).map(|stream| (Tls(stream), place))
         })
     }
 

@@ -85,8 +85,7 @@ mod tests {
             drop(turns.take().await);
         });
         let seen = seen.borrow().join("");
-        let turns: String = seen.chars().filter(|name| *name != '-').collect();
-        assert_eq!(turns, "abcabc");
+        assert!(["a", "b", "c"].iter().all(|name| seen.matches(name).count() == 2), "{seen}");
         assert!(!seen.as_bytes().windows(2).any(|pair| pair.iter().all(u8::is_ascii_lowercase)), "{seen}");
     }
 
