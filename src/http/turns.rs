@@ -2,7 +2,7 @@
 //! ready, and only then the next one has its turn.
 //!
 //! A step may take a quarter of a millisecond. Without turns a thousand clients who come together would hold up those who
-//! are inside for a quarter of a second; with them each waits for one step at most.
+//! are inside for a quarter of a second; with them each waits for a step or two.
 
 use std::future::Future;
 use std::pin::pin;
@@ -86,7 +86,8 @@ mod tests {
         });
         let seen = seen.borrow().join("");
         assert!(["a", "b", "c"].iter().all(|name| seen.matches(name).count() == 2), "{seen}");
-        assert!(!seen.as_bytes().windows(2).any(|pair| pair.iter().all(u8::is_ascii_lowercase)), "{seen}");
+        // Who was woken by the same look at the sockets may come after the next turn, and before the one after that.
+        assert!(!seen.as_bytes().windows(3).any(|three| three.iter().all(u8::is_ascii_lowercase)), "{seen}");
     }
 
     #[test]
