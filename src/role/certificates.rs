@@ -115,14 +115,14 @@ fn edge_sources(config: &Config) -> Result<Option<Sources>, Violation> {
         }
         return Ok(None);
     }
-    Ok(Some(Sources { pair, directory, directory_key: "edge.tls_directory" }))
+    Ok(Some(Sources { door: "edge", pair, directory, directory_key: "edge.tls_directory" }))
 }
 
 fn api_sources(config: &Config) -> Result<Option<Sources>, Violation> {
     let (certificate, key) = (&config.api.tls_certificate_file, &config.api.tls_key_file);
     let keys = ["api.tls_certificate_file", "api.tls_key_file"];
     let pair = pair(config, keys, certificate, key)?;
-    Ok(pair.map(|pair| Sources { pair: Some(pair), directory: None, directory_key: keys[0] }))
+    Ok(pair.map(|pair| Sources { door: "api", pair: Some(pair), directory: None, directory_key: keys[0] }))
 }
 
 fn pair(

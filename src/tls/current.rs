@@ -38,6 +38,7 @@ impl Current {
 
     /// Loads again and logs what came of it. Bad files leave what is served; connections stay in any case.
     pub fn reload(&self, now: TimeMs) {
+        let door = self.sources.door;
         let mut files = self.files();
         *files = Files::default();
         let loaded = self.sources.load_noting(&mut files, now);
@@ -50,11 +51,11 @@ impl Current {
                 let served = certificates.all.len();
                 self.certificates.store(Arc::new(certificates));
                 self.succeeded.add_shared(1);
-                tracing::info!(served, "the certificates were reloaded");
+                tracing::info!(door, served, "the certificates were reloaded");
             }
             Err(violations) => {
                 self.failed.add_shared(1);
-                tracing::error!("the certificates were not reloaded, the old ones stay:\n{violations}");
+                tracing::error!(door, "the certificates were not reloaded, the old ones stay:\n{violations}");
             }
         }
     }

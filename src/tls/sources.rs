@@ -12,6 +12,8 @@ use crate::toml_reader::{Violation, Violations};
 /// At least one of both.
 #[derive(Clone, Debug)]
 pub struct Sources {
+    /// Whose they are, for the log.
+    pub door: &'static str,
     /// The default.
     pub pair: Option<Pair>,
     /// NAME.crt or NAME.pem beside NAME.key, any number. Without a pair the first by name is the default.

@@ -62,11 +62,11 @@ fn now() -> TimeMs {
 }
 
 fn of_directory(directory: &Path) -> Sources {
-    Sources { pair: None, directory: Some(directory.to_owned()), directory_key: "edge.tls_directory" }
+    Sources { door: "edge", pair: None, directory: Some(directory.to_owned()), directory_key: "edge.tls_directory" }
 }
 
 fn of_pair(pair: Pair) -> Sources {
-    Sources { pair: Some(pair), directory: None, directory_key: "edge.tls_directory" }
+    Sources { door: "edge", pair: Some(pair), directory: None, directory_key: "edge.tls_directory" }
 }
 
 fn refused(sources: &Sources) -> String {
