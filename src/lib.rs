@@ -32,6 +32,7 @@ pub mod api;
 pub mod edge;
 pub mod http;
 pub mod intake;
+pub mod tls;
 
 // what the doors need
 pub mod catalog;
@@ -56,6 +57,7 @@ pub mod store;
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod lock;
 pub mod metrics;
 pub mod role;

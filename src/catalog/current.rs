@@ -15,8 +15,8 @@ use arc_swap::ArcSwap;
 
 use super::Snapshot;
 use super::changed_terms::{ChangedTerms, changed_terms};
-use super::files::Files;
 use super::load::{Loaded, load_noting};
+use crate::files::Files;
 use crate::metrics::{Counter, Gauge, Page};
 use crate::time::TimeMs;
 use crate::toml_reader::{Violation, Violations};
@@ -92,14 +92,9 @@ impl Current {
         result
     }
 
-    /// True when a file is not what the last load read, whether that was taken or refused.
-    pub fn has_changed(&self) -> bool {
-        lock(&self.files).changed()
-    }
-
-    /// What lies there now: two equal looks tell that a change is complete.
-    pub(super) fn look(&self) -> Files {
-        lock(&self.files).look()
+    /// What lies there now, when a file is not what the last load read, whether that was taken or refused.
+    pub fn changed(&self) -> Option<Files> {
+        lock(&self.files).changed_to()
     }
 
     /// Drops replaced snapshots that nobody else holds; false when one is still held.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::files::Files;
 use super::rulebook::{CheckoutRule, CouponPolicy, OfferStatus, PublisherRules, PublisherStatus, Unit};
 use super::terms::{self, Terms};
 use super::{MerchantId, OfferId, PublisherId};
 use crate::event::MerchantStatus;
+use crate::files::Files;
 use crate::money::Currency;
 use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 

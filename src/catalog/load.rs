@@ -9,8 +9,8 @@ use toml::de::DeTable;
 
 use super::build::Builder;
 use super::entries::{self, Place};
-use super::files::Files;
 use super::{OfferId, Snapshot, link_files};
+use crate::files::Files;
 use crate::toml_reader::{Section, Source, Violation, Violations};
 
 /// A TOML file of this size holds a million entries; links by the million go into a links file.
@@ -64,7 +64,7 @@ pub(super) fn load_noting(path: &Path, files: &mut Files) -> Result<Loaded, Viol
 fn read(path: &Path, files: &mut Files) -> Result<Vec<(PathBuf, String)>, Violations> {
     let mut violations = Violations::default();
     let mut texts = Vec::new();
-    for file in files.catalog(path).map_err(|error| Violation::unreadable(path, &error))? {
+    for file in files.listed(path, &["toml"]).map_err(|error| Violation::unreadable(path, &error))? {
         match files.read(&file, MOST_TOML_BYTES) {
             Ok(text) => texts.push((file, text)),
             Err(error) => violations.add(Violation::unreadable(&file, &error)),

@@ -8,7 +8,6 @@ mod changed_terms;
 mod current;
 pub mod deep_link;
 mod entries;
-mod files;
 mod ids;
 mod link_files;
 mod link_line;
@@ -23,7 +22,6 @@ mod watch;
 
 pub use changed_terms::{ChangedTerms, changed_terms};
 pub use current::{Current, NotReloaded};
-pub use files::Files;
 pub use ids::{MerchantId, OfferId, PublisherId};
 pub use links::{Link, Links};
 pub use load::{Loaded, load};

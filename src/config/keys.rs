@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{FallbackUrl, ReferrerPolicy, TimeZone};
+use super::values::{FallbackUrl, HttpsPort, ReferrerPolicy, StrictTransportSecurity, TimeZone};
 use crate::spool::Durability;
 use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 
@@ -104,6 +104,20 @@ sections! {
     edge: Edge {
         /// Address of the redirects.
         listen: SocketAddr = "\"127.0.0.1:8080\"",
+        /// The same over TLS; there is none without a certificate.
+        tls_listen: SocketAddr = "\"127.0.0.1:8443\"",
+        /// Certificate with its chain and its key, both PEM: for every name that it holds, and for whoever asks for a name
+        /// that no certificate holds.
+        tls_certificate_file: Option<PathBuf> = (none, "\"edge.crt\""),
+        tls_key_file: Option<PathBuf> = (none, "\"edge.key\""),
+        /// More of them: a directory of NAME.crt or NAME.pem beside NAME.key. A client gets the one that holds the name
+        /// it asks for, ECDSA before RSA where it can. Without tls_certificate_file the first is for all other names.
+        tls_directory: Option<PathBuf> = (none, "\"certificates\""),
+        /// Value of the header Strict-Transport-Security on answers over TLS. Without it there is no such header.
+        hsts: Option<StrictTransportSecurity> = (none, "\"max-age=31536000\""),
+        /// What comes without TLS is sent to https on the same host, and is no click then; /healthz stays. true is the port
+        /// of tls_listen, a number the port that visitors see.
+        redirect_to_https: HttpsPort = "false",
         /// Threads that answer, each with a spool of its own; 0 is one for each core.
         workers: Int<0, 256> = "0",
         /// Where visitors go when an offer, link or page is not known or has none. Without it they see a 404.
@@ -123,6 +137,11 @@ sections! {
     api: Api {
         /// Address of intake, reports and conversions.
         listen: SocketAddr = "\"127.0.0.1:8081\"",
+        /// The same over TLS; there is none without a certificate.
+        tls_listen: SocketAddr = "\"127.0.0.1:8444\"",
+        /// Certificate with its chain and its key, both PEM.
+        tls_certificate_file: Option<PathBuf> = (none, "\"api.crt\""),
+        tls_key_file: Option<PathBuf> = (none, "\"api.key\""),
         /// SHA-256 (64 hex digits) of each token that may read everything.
         operator_tokens_sha256: Vec<TokenHash> = "[]",
     }
@@ -206,7 +225,7 @@ sections! {
         path: Option<PathBuf> = (none, "\"catalog.toml\""),
         /// Lets a reload change terms that are already in force.
         allow_changed_terms: bool = "false",
-        /// How often the files are looked at for changes, and the lists of the edge; 0 looks only on SIGHUP.
+        /// How often the files are looked at for changes, the lists of the edge and certificates too; 0 looks only on SIGHUP.
         watch_interval_ms: Int<0, 3_600_000> = "1000",
     }
     /// The click ID.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use keys::{IpPrivacy, Keys, VisitorPrivacy};
 pub use plan::{plan, warnings};
 pub use render::render;
-pub use values::TimeZone;
+pub use values::{HttpsPort, TimeZone};
 
 use places::Places;
 
@@ -156,13 +156,23 @@ fn read(path: &Path, text: &str) -> Result<Keys, Violations> {
 
 /// Two doors on one address: the second could not be bound.
 fn check_listeners(keys: &Keys, root: &Section<'_>) {
-    let doors = [("edge", keys.edge.listen), ("api", keys.api.listen), ("admin", keys.admin.listen)];
-    for (index, (section, listen)) in doors.iter().enumerate() {
-        let other = doors[..index].iter().find(|(_, other)| other == listen && listen.port() != 0);
-        if let Some((other, _)) = other {
-            let line = root.section(section).map_or(1, |section| section.line_of("listen"));
-            let message = format!("{listen} is {other}.listen too, an address and port of its own is allowed");
-            root.violation_at(line, &format!("{section}.listen"), message);
+    let mut doors = vec![
+        ("edge", "listen", keys.edge.listen),
+        ("api", "listen", keys.api.listen),
+        ("admin", "listen", keys.admin.listen),
+    ];
+    if keys.edge.tls_certificate_file.is_some() || keys.edge.tls_directory.is_some() {
+        doors.push(("edge", "tls_listen", keys.edge.tls_listen));
+    }
+    if keys.api.tls_certificate_file.is_some() {
+        doors.push(("api", "tls_listen", keys.api.tls_listen));
+    }
+    for (index, (section, key, listen)) in doors.iter().enumerate() {
+        let other = doors[..index].iter().find(|(.., other)| other == listen && listen.port() != 0);
+        if let Some((other, other_key, _)) = other {
+            let line = root.section(section).map_or(1, |section| section.line_of(key));
+            let message = format!("{listen} is {other}.{other_key} too, an address and port of its own is allowed");
+            root.violation_at(line, &format!("{section}.{key}"), message);
         }
     }
 }
@@ -176,6 +186,11 @@ fn resolved(mut keys: Keys, directory: &Path) -> Keys {
         &mut keys.click.keys_file,
         &mut keys.edge.bots_file,
         &mut keys.edge.datacenters_file,
+        &mut keys.edge.tls_certificate_file,
+        &mut keys.edge.tls_key_file,
+        &mut keys.edge.tls_directory,
+        &mut keys.api.tls_certificate_file,
+        &mut keys.api.tls_key_file,
         &mut keys.postgresql.url_file,
         &mut keys.redis.password_file,
     ] {

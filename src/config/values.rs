@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use crate::toml_reader::FromToml;
+use crate::toml_reader::{FromToml, Int};
 
 /// An IANA time zone, `UTC` or `Asia/Tehran`.
 #[derive(Clone, Debug)]
@@ -50,5 +50,74 @@ impl FromToml for ReferrerPolicy {
         let text = String::from_toml(value)?;
         let known = POLICIES.iter().find(|policy| **policy == text);
         known.map(|policy| ReferrerPolicy(policy)).ok_or_else(|| format!("{text:?}, allowed: {}", POLICIES.join(", ")))
+    }
+}
+
+/// A value of the header Strict-Transport-Security (RFC 6797 6.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StrictTransportSecurity(pub String);
+
+impl FromToml for StrictTransportSecurity {
+    fn from_toml(value: &DeValue<'_>) -> Result<StrictTransportSecurity, String> {
+        let text = String::from_toml(value)?;
+        let mut directives = text.split(';').map(str::trim);
+        let age = directives.next().and_then(|first| first.strip_prefix("max-age="));
+        let is_age = age.is_some_and(|age| (1..=10).contains(&age.len()) && age.bytes().all(|b| b.is_ascii_digit()));
+        if is_age && directives.all(|directive| matches!(directive, "includeSubDomains" | "preload")) {
+            return Ok(StrictTransportSecurity(text));
+        }
+        Err(format!("{text:?}, allowed: max-age=SECONDS, and behind it ; includeSubDomains and ; preload"))
+    }
+}
+
+/// Where plain requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpsPort {
+    /// Nowhere: they are answered.
+    No,
+    OfListener,
+    Number(u16),
+}
+
+impl FromToml for HttpsPort {
+    fn from_toml(value: &DeValue<'_>) -> Result<HttpsPort, String> {
+        if let Some(yes) = value.as_bool() {
+            return Ok(if yes { HttpsPort::OfListener } else { HttpsPort::No });
+        }
+        let number = Int::<1, 65_535>::from_toml(value);
+        number.map(|port| HttpsPort::Number(port.0 as u16)).map_err(|error| format!("{error}, or true or false"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: FromToml>(text: &str) -> Option<T> {
+        let line = format!("x = {text}");
+        let table = toml::de::DeTable::parse(&line).unwrap();
+        T::from_toml(table.get_ref().get("x").unwrap().get_ref()).ok()
+    }
+
+    #[test]
+    fn hsts_is_a_header_of_rfc_6797() {
+        for good in ["max-age=0", "max-age=31536000; includeSubDomains; preload", "max-age=1;preload"] {
+            assert!(read::<StrictTransportSecurity>(&format!("{good:?}")).is_some(), "{good}");
+        }
+        for bad in
+            ["", "31536000", "max-age=", "max-age=-1", "max-age=1, x", "includeSubDomains", "max-age=1\\r\\nX: y"]
+        {
+            assert!(read::<StrictTransportSecurity>(&format!("\"{bad}\"")).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_requests_go_nowhere_to_the_listener_or_to_a_port() {
+        assert_eq!(read("false"), Some(HttpsPort::No));
+        assert_eq!(read("true"), Some(HttpsPort::OfListener));
+        assert_eq!(read("443"), Some(HttpsPort::Number(443)));
+        for bad in ["0", "65536", "\"yes\""] {
+            assert_eq!(read::<HttpsPort>(bad), None, "{bad}");
+        }
     }
 }

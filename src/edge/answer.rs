@@ -9,12 +9,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
-    RETRY_AFTER, SET_COOKIE,
+    RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::click::{Clicked, Clicks, DiskWait, Settings};
+use super::https;
 use super::metrics::{Metrics, Outcome};
 use crate::http::Refusal;
 use crate::spool::Durable;
@@ -34,20 +35,35 @@ pub struct Edge {
     clicks: RefCell<Clicks>,
     durable: Durable,
     disk_wait: DiskWait,
+    /// This thread's own copy of the header's value.
+    hsts: Option<HeaderValue>,
+    https_port: Option<u16>,
     metrics: Arc<Metrics>,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub tls: bool,
 }
 
 impl Edge {
     pub fn new(clicks: Clicks, metrics: Arc<Metrics>) -> Rc<Edge> {
         let durable = clicks.desk.writer.durable();
-        let disk_wait = clicks.desk.settings.disk_wait;
-        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, metrics })
+        let settings = &clicks.desk.settings;
+        let hsts = settings.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+        let (disk_wait, https_port) = (settings.disk_wait, settings.https_port);
+        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, hsts, https_port, metrics })
     }
 
     /// Answers one request. The only wait is for the disk, and only where that was asked for.
-    pub async fn answer<B>(&self, request: &Request<B>, peer: IpAddr) -> Answer {
+    pub async fn answer<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
         let began = Instant::now();
-        let (answer, outcome, waits_for) = self.prepare(request, peer);
+        let (mut answer, outcome, waits_for) = self.prepare(request, peer);
+        if let (Some(hsts), true) = (&self.hsts, peer.tls) {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         if let Some(seq) = waits_for {
             self.wait_for_disk(seq).await;
         }
@@ -56,7 +72,7 @@ impl Edge {
         answer
     }
 
-    fn prepare<B>(&self, request: &Request<B>, peer: IpAddr) -> (Answer, Outcome, Option<u64>) {
+    fn prepare<B>(&self, request: &Request<B>, peer: Peer) -> (Answer, Outcome, Option<u64>) {
         if let Some(refusal) = Refusal::of(request) {
             let (answer, outcome) = refused(refusal);
             return (answer, outcome, None);
@@ -69,21 +85,16 @@ impl Edge {
         }
         match request.uri().path() {
             "/healthz" => (text(StatusCode::OK, "text/plain", b"ok"), Outcome::Health, None),
+            _ if !peer.tls && self.https_port.is_some() => self.to_https(request),
             "/robots.txt" => (text(StatusCode::OK, "text/plain", ROBOTS_TXT), Outcome::Health, None),
             path => self.click(path, request, peer, is_head),
         }
     }
 
-    fn click<B>(
-        &self,
-        path: &str,
-        request: &Request<B>,
-        peer: IpAddr,
-        is_head: bool,
-    ) -> (Answer, Outcome, Option<u64>) {
+    fn click<B>(&self, path: &str, request: &Request<B>, peer: Peer, is_head: bool) -> (Answer, Outcome, Option<u64>) {
         let mut clicks = self.clicks.borrow_mut();
         let query = request.uri().query().unwrap_or_default();
-        let Some(clicked) = clicks.click(path, query, request.headers(), peer, is_head) else {
+        let Some(clicked) = clicks.click(path, query, request.headers(), peer.address, is_head) else {
             let settings = &clicks.desk.settings;
             let fallback = settings.fallback_url.as_ref().and_then(|url| HeaderValue::from_str(url).ok());
             let answer = fallback.map_or_else(not_found, |url| redirect(url, settings));
@@ -103,7 +114,20 @@ impl Edge {
             Clicked { has_page: false, .. } => Outcome::NotFound,
             _ => Outcome::Redirected,
         };
-        (click_answer(&clicks, &clicked), outcome, waits_for)
+        (click_answer(&clicks, &clicked, peer), outcome, waits_for)
+    }
+
+    /// The same target on the same host, over TLS. It is no click: that is made there.
+    fn to_https<B>(&self, request: &Request<B>) -> (Answer, Outcome, Option<u64>) {
+        let location = self.https_port.and_then(|port| https::location(request.headers(), request.uri(), port));
+        match location {
+            Some(location) => {
+                let answer = plain(StatusCode::MOVED_PERMANENTLY, b"", Some((LOCATION, location)));
+                (answer, Outcome::ToHttps, None)
+            }
+            // To where is not known.
+            None => (plain(StatusCode::BAD_REQUEST, b"", None), Outcome::BadRequest, None),
+        }
     }
 
     async fn wait_for_disk(&self, seq: u64) {
@@ -126,7 +150,7 @@ impl Edge {
 }
 
 /// The page of a click, or ours where it has none. The cookie comes with both (contract E24, E31).
-fn click_answer(clicks: &Clicks, clicked: &Clicked) -> Answer {
+fn click_answer(clicks: &Clicks, clicked: &Clicked, peer: Peer) -> Answer {
     let settings = &clicks.desk.settings;
     let location = clicked.has_page.then(|| HeaderValue::from_bytes(&clicks.desk.location).ok()).flatten();
     let mut answer = match location {
@@ -139,7 +163,8 @@ fn click_answer(clicks: &Clicks, clicked: &Clicked) -> Answer {
     };
     if let Some(visitor) = &clicked.new_visitor {
         let id = visitor.as_str();
-        let cookie = format!("aff_vid={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}", settings.cookie_max_age_s);
+        let (age, secure) = (settings.cookie_max_age_s, if peer.tls { "; Secure" } else { "" });
+        let cookie = format!("aff_vid={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
         // Letters, digits and punctuation: always a header.
         if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
             answer.headers_mut().insert(SET_COOKIE, cookie);

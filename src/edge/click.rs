@@ -32,6 +32,10 @@ const HEADER_BYTES: usize = 512;
 pub struct Settings {
     pub fallback_url: Option<String>,
     pub referrer_policy: Option<&'static str>,
+    /// Value of Strict-Transport-Security on answers over TLS.
+    pub hsts: Option<String>,
+    /// Where what comes without TLS is sent to.
+    pub https_port: Option<u16>,
     pub cookie_max_age_s: u64,
     pub name: String,
     pub ip: IpPrivacy,

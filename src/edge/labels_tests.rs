@@ -7,7 +7,7 @@ use http::header::USER_AGENT;
 use super::super::lists::Places;
 use super::super::networks::Networks;
 use super::*;
-use crate::catalog::Files;
+use crate::files::Files;
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 const CLOUD: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));

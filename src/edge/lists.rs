@@ -3,23 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::bots::{BadBots, Bots};
 use super::networks::Networks;
-use crate::catalog::Files;
+use crate::files::{Files, Reloaded};
 use crate::metrics::{Counter, Page};
 
 /// Largest file that is read: a million networks with a remark behind each.
 const MOST_BYTES: u64 = 128 << 20;
-/// A changed file is looked at again after this time, and read once two looks agree: it may still be being written.
-const SETTLE: Duration = Duration::from_millis(100);
-/// How often replaced lists that a worker still holds are looked at.
-const REPLACED: Duration = Duration::from_secs(1);
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -138,52 +132,6 @@ impl CurrentLists {
         taken
     }
 
-    /// Runs until the other end of `asked` is dropped; for a thread of its own. `interval` of `None`: only when asked.
-    pub fn watch(&self, interval: Option<Duration>, asked: &Receiver<()>) {
-        let mut changed: Option<Files> = None;
-        loop {
-            let wait = match (&changed, self.drop_replaced()) {
-                (Some(_), _) => Some(SETTLE),
-                (None, true) => interval,
-                (None, false) => Some(interval.map_or(REPLACED, |interval| interval.min(REPLACED))),
-            };
-            let asked = match wait {
-                Some(wait) => asked.recv_timeout(wait),
-                None => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            let ready = match asked {
-                Ok(()) => true,
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => interval.is_some() && self.has_settled(&mut changed),
-            };
-            if ready {
-                changed = None;
-                // It has logged and counted what came of it.
-                let _ = self.reload();
-            }
-        }
-    }
-
-    /// True when the files differ from those that were read and did not change between two looks.
-    fn has_settled(&self, changed: &mut Option<Files>) -> bool {
-        let files = lock(&self.files);
-        if !files.changed() {
-            *changed = None;
-            return false;
-        }
-        let look = Some(files.look());
-        let settled = *changed == look;
-        *changed = look;
-        settled
-    }
-
-    /// False while a replaced list is still held.
-    fn drop_replaced(&self) -> bool {
-        let mut replaced = lock(&self.replaced);
-        replaced.retain(|lists| Arc::strong_count(lists) > 1);
-        replaced.is_empty()
-    }
-
     pub fn write_metrics(&self, page: &mut Page) {
         let successful = u8::from(!self.last_failed.load(Relaxed));
         let help = "1 when the lists of bots and data centres were taken when they were last read.";
@@ -198,6 +146,23 @@ impl CurrentLists {
     }
 }
 
+impl Reloaded for CurrentLists {
+    fn changed(&self) -> Option<Files> {
+        lock(&self.files).changed_to()
+    }
+
+    fn reload(&self) {
+        // It has logged and counted what came of it.
+        let _ = CurrentLists::reload(self);
+    }
+
+    fn drop_replaced(&self) -> bool {
+        let mut replaced = lock(&self.replaced);
+        replaced.retain(|lists| Arc::strong_count(lists) > 1);
+        replaced.is_empty()
+    }
+}
+
 /// A panic while one of these is held leaves it as it was: both may be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -207,9 +172,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::net::IpAddr;
     use std::sync::mpsc::sync_channel;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::files;
 
     const BROWSER: &[u8] = b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 Acme/1";
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -273,7 +239,7 @@ mod tests {
         let world = World::new();
         let (ask, asked) = sync_channel(1);
         let watched = world.current.clone();
-        let thread = std::thread::spawn(move || watched.watch(Some(Duration::from_millis(5)), &asked));
+        let thread = std::thread::spawn(move || files::watch(&[&*watched], Some(Duration::from_millis(5)), &asked));
         let until = |what: &dyn Fn() -> bool| {
             let started = Instant::now();
             while !what() {

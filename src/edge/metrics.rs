@@ -16,9 +16,11 @@ pub enum Outcome {
     TooLong,
     Overloaded,
     Health,
+    /// Sent to the same page over TLS.
+    ToHttps,
 }
 
-const OUTCOMES: [(Outcome, &str); 8] = [
+const OUTCOMES: [(Outcome, &str); 9] = [
     (Outcome::Redirected, "redirected"),
     (Outcome::Rejected, "rejected"),
     (Outcome::NotFound, "not_found"),
@@ -27,6 +29,7 @@ const OUTCOMES: [(Outcome, &str); 8] = [
     (Outcome::TooLong, "too_long"),
     (Outcome::Overloaded, "overloaded"),
     (Outcome::Health, "health"),
+    (Outcome::ToHttps, "to_https"),
 ];
 
 #[derive(Default)]

@@ -9,6 +9,7 @@ mod answer;
 mod bots;
 mod click;
 mod event;
+mod https;
 mod labels;
 mod lists;
 mod location;
@@ -20,7 +21,7 @@ mod remembered;
 mod shape;
 mod visitor;
 
-pub use answer::{Answer, Edge};
+pub use answer::{Answer, Edge, Peer};
 pub use click::{Clicks, DiskWait, Settings};
 pub use lists::{BadList, CurrentLists, Places};
 pub use metrics::Metrics;

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 use super::places::Door;
-use super::reserve::RESERVE;
+use super::reserve::{RESERVE, Words};
 
 /// How long nothing is accepted after the system had no room for a connection, and not even for one to say no to.
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -28,15 +28,17 @@ const LAST_WAITS: usize = 20;
 pub struct Acceptor {
     listener: TcpListener,
     door: Arc<Door>,
+    words: Words,
     /// Nothing is accepted before it ends.
     pause: Option<Pin<Box<Sleep>>>,
     fails: Fails,
 }
 
 impl Acceptor {
-    pub fn new(listener: std::net::TcpListener, door: Arc<Door>) -> io::Result<Acceptor> {
+    /// Whoever is turned away hears `words`.
+    pub fn new(listener: std::net::TcpListener, door: Arc<Door>, words: Words) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        Ok(Acceptor { listener: TcpListener::from_std(listener)?, door, pause: None, fails: Fails::default() })
+        Ok(Acceptor { listener: TcpListener::from_std(listener)?, door, words, pause: None, fails: Fails::default() })
     }
 
     /// The next connection that there is a descriptor for; those for which there is none are turned away.
@@ -84,7 +86,7 @@ impl Acceptor {
     /// Without a descriptor: who waits hears it with one that is given up for that. False when nobody could be answered.
     fn answer_one(&self) -> bool {
         // Without descriptors accepting fails also when nobody waits. Whoever is leaving may stay then.
-        self.somebody_waits() && RESERVE.answer_one(&self.door, || self.accept_now())
+        self.somebody_waits() && RESERVE.answer_one(&self.door, self.words, || self.accept_now())
     }
 
     fn somebody_waits(&self) -> bool {
@@ -100,7 +102,7 @@ impl Acceptor {
     /// The answer to a connection for which there is no place: without hearing it.
     pub fn turn_away(&self, stream: TcpStream) {
         match stream.into_std() {
-            Ok(stream) => RESERVE.turn_away(stream, &self.door),
+            Ok(stream) => RESERVE.turn_away(stream, &self.door, self.words),
             Err(error) => tracing::debug!("a connection could not be turned away: {error}"),
         }
     }

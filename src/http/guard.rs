@@ -11,13 +11,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::head::{Body, Head, find_end};
 use super::limits::{Bodies, FAREWELL_BYTES, FORGOTTEN_BODY_BYTES};
 use super::places::Place;
 use super::refusal::Refusal;
 use super::watch::Wait;
+use super::wire::Wire;
 
 /// What the next bytes from the client are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ enum Next {
     Ended,
 }
 
-pub struct Guard {
-    stream: TcpStream,
+pub struct Guard<W> {
+    stream: W,
     place: Place,
     next: Next,
     /// Came, but is not whole yet.
@@ -48,8 +48,8 @@ pub struct Guard {
     farewell: Option<usize>,
 }
 
-impl Guard {
-    pub fn new(stream: TcpStream, place: Place) -> Guard {
+impl<W: Wire> Guard<W> {
+    pub fn new(stream: W, place: Place) -> Guard<W> {
         let (held, ready) = (Vec::new(), Vec::new());
         let mut guard = Guard { stream, place, next: Next::Head, held, searched: 0, ready, given: 0, farewell: None };
         if guard.place.is_surplus {
@@ -248,7 +248,7 @@ impl Guard {
     }
 }
 
-impl AsyncRead for Guard {
+impl<W: Wire> AsyncRead for Guard<W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guard = &mut *self;
         loop {
@@ -282,7 +282,7 @@ impl AsyncRead for Guard {
     }
 }
 
-impl AsyncWrite for Guard {
+impl<W: Wire> AsyncWrite for Guard<W> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(written)
@@ -302,20 +302,23 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // What a wire holds back was taken by nobody yet.
+        if W::IS_SOCKET { flushed } else { self.wrote(flushed) }
     }
 
     /// Closing the socket says goodbye too, with a system call less; only where bytes are left unread it takes a
-    /// farewell: ours, then whatever still comes, up to a bound, then the close.
+    /// farewell: ours, then whatever still comes, up to a bound, then the close. TLS has a goodbye of its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let guard = &mut *self;
         if guard.farewell.is_none() {
-            if !guard.leaves_bytes_unread() {
+            let leaves_bytes_unread = guard.leaves_bytes_unread();
+            if W::IS_SOCKET && !leaves_bytes_unread {
                 return Poll::Ready(Ok(()));
             }
-            ready!(Pin::new(&mut guard.stream).poll_shutdown(cx))?;
-            guard.farewell = Some(FAREWELL_BYTES);
             guard.place.watch.starts(Wait::Farewell, guard.place.places().now());
+            ready!(Pin::new(&mut guard.stream).poll_shutdown(cx))?;
+            guard.farewell = Some(if leaves_bytes_unread { FAREWELL_BYTES } else { 0 });
         }
         let mut scratch = [0; 4_096];
         while let Some(left @ 1..) = guard.farewell {
@@ -328,8 +331,8 @@ impl AsyncWrite for Guard {
     }
 }
 
-impl Guard {
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+impl<W> Guard<W> {
+    fn wrote<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let (watch, now) = (&self.place.watch, self.place.places().now());
         match &written {
             Poll::Pending => watch.starts(Wait::Write, now),

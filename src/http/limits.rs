@@ -20,6 +20,10 @@ pub const FORGOTTEN_BODY_BYTES: u64 = 8_192;
 /// What is still read from a client that we have said goodbye to, so that it reads our answer instead of a reset.
 pub const FAREWELL_BYTES: usize = 262_144;
 
+/// TLS handshakes of one listener at a time. One more, and the one that has been at it for longest is closed and counted:
+/// it is the one that is least likely to come to an end. A core agrees upon fewer than this in a quarter of a second.
+pub const HANDSHAKES: usize = 1_024;
+
 /// The bounds that an operator sets, and the times.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -30,6 +34,9 @@ pub struct Limits {
     /// Connections beyond even those: answered 503 without being heard, and kept open until they may have read it. One
     /// more, and the one that has been leaving for longest is closed.
     pub leaving: usize,
+    /// From the accept to the end of the TLS handshake; then the connection closes. Half a second, between two sweeps of a
+    /// TLS listener, is not counted: it closes after 4.5 to 5 s.
+    pub handshake: Duration,
     /// From the first byte of a head to its end; then the connection closes silently.
     pub head: Duration,
     /// Between two requests, or before the first; then the connection closes.
@@ -49,6 +56,7 @@ impl Limits {
             connections,
             surplus,
             leaving: surplus / 4,
+            handshake: Duration::from_millis(4_750),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             body: Duration::from_secs(60),

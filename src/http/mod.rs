@@ -6,10 +6,14 @@
 //! counted where all answers are. One sweep a second over a door's connections ends the slow and the idle ones: no timer
 //! is ever set for a connection.
 //!
+//! Where a listener speaks TLS a [`handshake`] comes first; the guard then stands between TLS and hyper.
+//!
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
 mod accept;
+mod connection;
 mod guard;
+mod handshake;
 mod head;
 mod limits;
 mod listen;
@@ -21,11 +25,13 @@ mod router;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod watch;
+mod wire;
 
 pub use limits::{Bodies, Limits};
 pub use listen::listen;
 pub use places::Door;
 pub use refusal::{RETRY_AFTER_S, Refusal};
 pub use router::router_service;
-pub use serve::{OnRuntime, OnThread, Spawn, serve};
+pub use serve::{Listener, OnRuntime, OnThread, Spawn, serve};

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response};
 use super::head::Keeps;
 use super::limits::{Bodies, Limits};
 use super::reserve::RESERVE;
-use super::watch::{TICK_MS, Watch};
+use super::watch::{TICK_MS, Wait, Watch};
 use crate::metrics::Counter;
 
 /// What the listeners of one door share: its bounds, and how many connections are open.
@@ -84,6 +84,8 @@ impl Door {
 /// The connections of one listener.
 pub struct Places {
     pub door: Arc<Door>,
+    /// What each connection begins with: a handshake, or waiting for a request.
+    first: Wait,
     started: Instant,
     tick: AtomicU32,
     slots: Mutex<Slots>,
@@ -105,9 +107,9 @@ pub struct Place {
 }
 
 impl Places {
-    pub fn new(door: Arc<Door>) -> Arc<Places> {
+    pub fn new(door: Arc<Door>, first: Wait) -> Arc<Places> {
         let tick = AtomicU32::new(1);
-        Arc::new(Places { door, started: Instant::now(), tick, slots: Mutex::default() })
+        Arc::new(Places { door, first, started: Instant::now(), tick, slots: Mutex::default() })
     }
 
     /// A place for a new connection; `None` when there is not even one to say no in.
@@ -118,7 +120,7 @@ impl Places {
             self.door.open.fetch_sub(1, Relaxed);
             return None;
         }
-        let watch = Arc::new(Watch::accepted(self.now()));
+        let watch = Arc::new(Watch::accepted(self.first, self.now()));
         let mut slots = self.slots();
         let slot = slots.free.pop().unwrap_or(slots.watches.len());
         if slot == slots.watches.len() {

@@ -58,14 +58,14 @@ impl Reserve {
 
     /// Gives up a descriptor for `accept` and answers who came with it. False when nothing was kept, or somebody else was
     /// faster.
-    pub fn answer_one(&self, door: &Arc<Door>, accept: impl FnOnce() -> io::Result<TcpStream>) -> bool {
+    pub fn answer_one(&self, door: &Arc<Door>, words: Words, accept: impl FnOnce() -> io::Result<TcpStream>) -> bool {
         let mut kept = self.giving_up();
         if kept.leaving.pop_front().is_none() {
             kept.spare = None;
         }
         let accepted = accept();
         let was_accepted = accepted.is_ok();
-        if let Some(leaving) = accepted.ok().and_then(|stream| Leaving::answered(stream, door)) {
+        if let Some(leaving) = accepted.ok().and_then(|stream| Leaving::answered(stream, door, words)) {
             kept.linger(leaving);
         }
         self.settle(&mut kept);
@@ -73,8 +73,8 @@ impl Reserve {
     }
 
     /// Answers a connection for which there is no place, without hearing it.
-    pub fn turn_away(&self, stream: TcpStream, door: &Arc<Door>) {
-        if let Some(leaving) = Leaving::answered(stream, door) {
+    pub fn turn_away(&self, stream: TcpStream, door: &Arc<Door>, words: Words) {
+        if let Some(leaving) = Leaving::answered(stream, door, words) {
             let mut kept = self.kept();
             kept.linger(leaving);
             self.settle(&mut kept);
@@ -141,6 +141,28 @@ impl Kept {
     }
 }
 
+/// How a connection is told that there is no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// An answer 503.
+    Http,
+    /// A fatal alert `internal_error` (RFC 8446 6.2): without a handshake nothing else can be said.
+    Tls,
+}
+
+impl Words {
+    fn answer(self) -> String {
+        if self == Words::Tls {
+            return "\x15\x03\x03\x00\x02\x02\x50".to_owned();
+        }
+        let status = Refusal::Overloaded.status();
+        format!(
+            "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\ncache-control: no-store\r\ncontent-length: 0\r\n\
+             connection: close\r\n\r\n"
+        )
+    }
+}
+
 /// A connection that was answered and not heard. What it has sent is read before the close, or else the close would
 /// take the answer back.
 struct Leaving {
@@ -153,12 +175,8 @@ struct Leaving {
 
 impl Leaving {
     /// `None` when the client has gone already.
-    fn answered(stream: TcpStream, door: &Arc<Door>) -> Option<Leaving> {
-        let status = Refusal::Overloaded.status();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nretry-after: {RETRY_AFTER_S}\r\ncache-control: no-store\r\ncontent-length: 0\r\n\
-             connection: close\r\n\r\n"
-        );
+    fn answered(stream: TcpStream, door: &Arc<Door>, words: Words) -> Option<Leaving> {
+        let answer = words.answer();
         rustix::net::send(&stream, answer.as_bytes(), SendFlags::DONTWAIT).ok()?;
         door.turn_away();
         // The end is said now; the socket closes when the client may have heard it.

@@ -4,29 +4,49 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::accept::Acceptor;
-use super::guard::Guard;
-use super::limits::HEAD_BYTES;
+use super::connection::Connection;
+use super::handshake::Handshakes;
 use super::places::{Door, Places};
+use super::reserve::Words;
+use super::watch::Wait;
+use crate::tls;
 
 const SWEEP: Duration = Duration::from_secs(1);
+/// Of a listener that speaks TLS: handshakes are bounded more closely than anything else (contract E33).
+const TLS_SWEEP: Duration = Duration::from_millis(500);
 const DRAIN_SWEEP: Duration = Duration::from_millis(100);
+
+/// Where connections come from.
+pub struct Listener {
+    pub socket: std::net::TcpListener,
+    /// Only TLS is spoken there, by these certificates.
+    pub tls: Option<Arc<tls::Server>>,
+}
+
+impl Listener {
+    pub fn plain(socket: std::net::TcpListener) -> Listener {
+        Listener { socket, tls: None }
+    }
+
+    pub fn tls(socket: std::net::TcpListener, server: Arc<tls::Server>) -> Listener {
+        Listener { socket, tls: Some(server) }
+    }
+}
 
 /// Where connections run.
 pub trait Spawn<F> {
@@ -55,7 +75,7 @@ impl<F: Future<Output = ()> + Send + 'static> Spawn<F> for OnRuntime {
 /// that waits to be accepted still is, each connection is closed after its answer, and the call returns when the last
 /// one is gone. The caller holds the deadline: dropping this future resets what is left.
 pub async fn serve<M, S, B, X>(
-    listener: std::net::TcpListener,
+    listener: Listener,
     door: Arc<Door>,
     service_for: M,
     spawn: X,
@@ -65,22 +85,33 @@ where
     M: Fn(SocketAddr) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + 'static,
-    B::Error: Into<AnyError>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     X: Spawn<Connection<S, B>>,
 {
-    let mut acceptor = Acceptor::new(listener, door.clone())?;
-    let places = Places::new(door.clone());
+    let handshakes = listener.tls.map(Handshakes::new);
+    let (words, first, period) = match handshakes {
+        None => (Words::Http, Wait::Idle, SWEEP),
+        Some(_) => (Words::Tls, Wait::Handshake, TLS_SWEEP),
+    };
+    let mut acceptor = Acceptor::new(listener.socket, door.clone(), words)?;
+    let places = Places::new(door.clone(), first);
     let welcome = |acceptor: &mut Acceptor, stream, peer| match places.take() {
-        None => acceptor.turn_away(stream),
+        None => {
+            handshakes.iter().for_each(|handshakes| handshakes.turned_away());
+            acceptor.turn_away(stream);
+        }
         Some(place) => {
             let watch = place.watch.clone();
-            let connection = Connection::new(Guard::new(stream, place), service_for(peer));
+            let connection = match &handshakes {
+                None => Connection::plain(stream, place, service_for(peer)),
+                Some(handshakes) => Connection::tls(handshakes.begin(stream, place), service_for(peer)),
+            };
             watch.runs_as(spawn.spawn(connection));
         }
     };
     // A dropped sender is nobody left to say stop.
     let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() || std::future::pending().await });
-    let mut sweep = sweeping(SWEEP);
+    let mut sweep = sweeping(period);
     loop {
         // In this order: however many come and whatever accepting fails of, a stop is heard and slow ones are ended.
         let event = poll_fn(|cx| {
@@ -124,44 +155,4 @@ fn sweeping(period: Duration) -> tokio::time::Interval {
     let mut sweep = interval(period);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweep
-}
-
-/// A connection that is served until one side has enough of it.
-pub struct Connection<S, B>(http1::Connection<TokioIo<Guard>, S>)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body;
-
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-impl<S, B> Connection<S, B>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<AnyError>,
-{
-    fn new(guard: Guard, service: S) -> Self {
-        let mut http = http1::Builder::new();
-        // A client that has said all still hears the answer; and hyper reads ahead of no answer, so a read that waits is
-        // an idle connection.
-        http.half_close(true).max_buf_size(2 * HEAD_BYTES);
-        Connection(http.serve_connection(TokioIo::new(guard), service))
-    }
-}
-
-impl<S, B> Future for Connection<S, B>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<AnyError>,
-{
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(|ended| {
-            if let Err(error) = ended {
-                tracing::debug!("a connection ended early: {error}");
-            }
-        })
-    }
 }

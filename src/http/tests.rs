@@ -44,7 +44,7 @@ fn open(bodies: Bodies, limits: Limits) -> TestDoor {
             })
         };
         let here = tokio::task::LocalSet::new();
-        here.block_on(&runtime, serve(listener, of_thread, service_for, OnThread, stopped)).unwrap();
+        here.block_on(&runtime, serve(Listener::plain(listener), of_thread, service_for, OnThread, stopped)).unwrap();
         end.send(()).unwrap();
     });
     TestDoor { address, door, answered, stop, ended }

@@ -13,6 +13,8 @@ use super::limits::Limits;
 
 #[derive(Default)]
 pub struct Watch {
+    /// The accept, until TLS is agreed upon.
+    handshake: AtomicU32,
     /// The first byte of a head that is not complete yet.
     head: AtomicU32,
     /// The end of the head whose body is not complete yet.
@@ -21,7 +23,7 @@ pub struct Watch {
     write: AtomicU32,
     /// Our goodbye.
     farewell: AtomicU32,
-    /// The accept, or the last time there was nothing more to read between two requests. Not while one is answered.
+    /// The accept or the end of the handshake, or the last time there was nothing more to read between two requests. Not while one is answered.
     idle: AtomicU32,
     /// 1 once a head was complete.
     asked: AtomicU32,
@@ -31,6 +33,7 @@ pub struct Watch {
 /// What a connection may wait for.
 #[derive(Clone, Copy)]
 pub enum Wait {
+    Handshake,
     Idle,
     Head,
     Body,
@@ -39,8 +42,21 @@ pub enum Wait {
 }
 
 impl Watch {
-    pub fn accepted(now: u32) -> Watch {
-        Watch { idle: AtomicU32::new(now), ..Watch::default() }
+    /// Of a connection that was just accepted and waits for `first`.
+    pub fn accepted(first: Wait, now: u32) -> Watch {
+        let watch = Watch::default();
+        watch.starts(first, now);
+        watch
+    }
+
+    /// Whether a wait has begun and not ended.
+    pub fn waits(&self, wait: Wait) -> bool {
+        self.since(wait).load(Relaxed) != 0
+    }
+
+    /// Ends the connection.
+    pub fn end(&self) {
+        self.task.get().inspect(|task| task.abort());
     }
 
     pub fn starts(&self, wait: Wait, now: u32) {
@@ -76,18 +92,21 @@ impl Watch {
             (true, 0) => DRAIN_FIRST,
             (true, _) => Duration::ZERO,
         };
-        if overdue(&self.head, limits.head)
+        let handshake = if draining { DRAIN_HANDSHAKE } else { limits.handshake };
+        if overdue(&self.handshake, handshake)
+            || overdue(&self.head, limits.head)
             || overdue(&self.body, limits.body)
             || overdue(&self.write, limits.write)
             || overdue(&self.farewell, limits.farewell)
             || overdue(&self.idle, idle)
         {
-            self.task.get().inspect(|task| task.abort());
+            self.end();
         }
     }
 
     fn since(&self, wait: Wait) -> &AtomicU32 {
         match wait {
+            Wait::Handshake => &self.handshake,
             Wait::Idle => &self.idle,
             Wait::Head => &self.head,
             Wait::Body => &self.body,
@@ -101,3 +120,5 @@ impl Watch {
 pub const TICK_MS: u128 = 100;
 /// How long a connection may stay without a first request while the door drains.
 const DRAIN_FIRST: Duration = Duration::from_secs(1);
+/// From the accept to the end of a handshake while the door drains.
+const DRAIN_HANDSHAKE: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::base::{Base, KeysFrom};
+use super::certificates::TlsOfDoors;
 use super::cluster::required;
 use super::shipping::random;
 use super::signals::Signals;
@@ -78,10 +79,10 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let Built { base, admin: listener, .. } = built;
     let admin = Arc::new(observed_by(&base, metrics, &lost));
     running::serve_admin(listener, admin.clone(), &lost)?;
-    let reload = running::watch_catalog(&base, &lost)?;
+    let reloads = running::watch_files(&base, &TlsOfDoors::default(), None, &lost)?;
     tracing::info!(admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, &[reload], &lost, || None).await;
+    running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None).await;
     running::drain(&base, &mut signals, &admin, move || threads.stop()).await;
     tracing::info!("stopped");
     lost.or(Exit::Ok)

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::printing::{complain, printed};
-use super::{Exit, Failure, configured, preflight};
+use super::{Exit, Failure, certificates, configured, preflight};
 use crate::catalog::{Snapshot, load};
 use crate::config;
 use crate::report::command::Verdict;
@@ -19,11 +19,15 @@ pub fn check(config: Option<&Path>, catalog: Option<&Path>) -> Result<Exit, Fail
         None => Ok(Snapshot::empty()),
     };
     let snapshot = preflight::together(&config, snapshot)?;
-    for warning in config::warnings(&config, &snapshot) {
+    let certificates = certificates::look(&config).map_err(Failure::usage)?;
+    for warning in config::warnings(&config, &snapshot).iter().chain(&certificates.warnings) {
         complain(format!("warning: {warning}"));
     }
     printed(|out| {
         out.write_all(config::plan(&config, &snapshot).as_bytes())?;
+        for line in &certificates.plan {
+            writeln!(out, "{line}")?;
+        }
         Ok(Verdict::Good)
     })
 }

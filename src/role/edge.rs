@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::{Base, KeysFrom};
+use super::certificates::TlsOfDoors;
 use super::cluster::{cluster, required};
 use super::doors::Doors;
 use super::house::{self, House};
@@ -44,30 +45,30 @@ pub fn edge(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fail
             .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
         let hints = Hints::build(&config)?;
         let house = House::build(Base::build(config, KeysFrom::File)?)?;
-        let doors = Doors::bind(&house.config)?;
-        Ok((house, doors, cluster, hints, descriptors))
+        let tls = TlsOfDoors::load(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls)?;
+        Ok((Listening { house, doors, tls, descriptors }, cluster, hints))
     };
-    running::start(build, |(house, doors, cluster, hints, descriptors), signals| {
-        run(house, doors, cluster, hints, signals, descriptors)
-    })
+    running::start(build, |(listening, cluster, hints), signals| run(listening, cluster, hints, signals))
 }
 
-async fn run(
+struct Listening {
     house: House,
     doors: Doors,
-    cluster: Cluster,
-    hints: Hints,
-    mut signals: Signals,
+    tls: TlsOfDoors,
     descriptors: usize,
-) -> Result<Exit, Failure> {
-    let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
+}
+
+async fn run(listening: Listening, cluster: Cluster, hints: Hints, mut signals: Signals) -> Result<Exit, Failure> {
+    let Listening { house, doors, tls, descriptors } = listening;
+    let addresses = doors.addresses().map_err(Failure::internal)?;
     let lost = Lost::default();
 
     let Hints { order_index, duplicates, links } = hints;
     let intake = house.intake(house.access(), order_index)?;
     let router = crate::api::router([intake::routes(intake.clone())]);
-    let (watched, Doors { edge, api, admin: admin_door }) = (intake.clone(), doors);
-    let visited = Visited { edge, api, router, intake, descriptors };
+    let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
+    let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
     let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
     let (spools, clock) = (house.spools.clone(), house.clock.clone());
     let shipping = Shipping::start(&house.config, cluster, spools, clock, duplicates, &lost)?;
@@ -76,10 +77,10 @@ async fn run(
     admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
     let admin = Arc::new(admin);
     running::serve_admin(admin_door, admin.clone(), &lost)?;
-    let reloads = [running::watch_catalog(&house, &lost)?, running::watch_lists(&house, &lost)?];
-    tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
+    let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
+    addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, &reloads, &lost, || house.lost_thread(&watched)).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {

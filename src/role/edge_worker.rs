@@ -12,10 +12,12 @@ use tokio::task::LocalSet;
 
 use super::Failure;
 use super::house::{House, spool_failure};
-use super::threads::Lost;
-use crate::edge::{Clicks, Edge, Metrics};
-use crate::http::{self, Door, OnThread};
+use super::running::heard;
+use super::threads::{Guard, Lost};
+use crate::edge::{Clicks, Edge, Metrics, Peer, Settings};
+use crate::http::{self, Door, Listener, OnThread};
 use crate::spool::Topic;
+use crate::tls::Server;
 
 pub struct EdgeWorker {
     pub metrics: Arc<Metrics>,
@@ -30,18 +32,34 @@ impl EdgeWorker {
     }
 }
 
-/// A worker for each listener. Where one is lost its connections are reset, and the others go on answering until the role,
-/// which is told, has drained.
+/// What one worker answers.
+pub struct Listeners {
+    plain: TcpListener,
+    tls: Option<Listener>,
+}
+
+/// Those of each worker. Without TLS there are no sockets for it.
+pub fn listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listeners> {
+    let mut tls = tls.into_iter();
+    let of_worker = |plain| {
+        let tls = tls.next().zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
+        Listeners { plain, tls }
+    };
+    plain.into_iter().map(of_worker).collect()
+}
+
+/// A worker for each of the listeners. Where one is lost its connections are reset, and the others go on answering until
+/// the role, which is told, has drained.
 pub fn start_all(
     house: &House,
-    listeners: Vec<TcpListener>,
+    settings: Arc<Settings>,
+    listeners: Vec<Listeners>,
     door: &Arc<Door>,
     stop: &watch::Receiver<bool>,
     lost: &Lost,
 ) -> Result<Vec<EdgeWorker>, Failure> {
-    let settings = house.edge_settings();
     let mut workers = Vec::with_capacity(listeners.len());
-    for (number, listener) in listeners.into_iter().enumerate() {
+    for (number, listeners) in listeners.into_iter().enumerate() {
         let writer = house.spools.writer(Topic::Clicks, number as u16).map_err(spool_failure)?;
         let (catalog, lists) = (house.catalog.handle(), house.lists.handle());
         let clicks = Clicks::new(catalog, lists, settings.clone(), writer, house.clock.clone());
@@ -51,8 +69,10 @@ pub fn start_all(
         let counted = metrics.clone();
         // Made here, and not by its thread: a worker without one is told, and not found out by visitors that are reset.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-        let work = move || run(&runtime, listener, door, clicks, counted, stop);
-        let thread = lost.spawn(format!("edge-{number}"), move || *told.borrow(), work)?;
+        let name = format!("edge-{number}");
+        let guard = lost.guards(&name, &stop);
+        let work = move || run(&runtime, listeners, door, clicks, counted, stop, guard);
+        let thread = lost.spawn(name, move || *told.borrow(), work)?;
         workers.push(EdgeWorker { metrics, thread });
     }
     Ok(workers)
@@ -60,25 +80,36 @@ pub fn start_all(
 
 fn run(
     runtime: &Runtime,
-    listener: TcpListener,
+    listeners: Listeners,
     door: Arc<Door>,
     clicks: Clicks,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
+    guard: impl Fn() -> Guard,
 ) {
     let edge = Edge::new(clicks, metrics);
     // Counted by this thread alone: the door is all threads', and a click writes nothing that is.
     let answering = Rc::new(door.clone());
-    let service_for = move |peer: SocketAddr| {
-        let (edge, door) = (edge.clone(), answering.clone());
-        let address = peer.ip().to_canonical();
-        service_fn(move |request| {
-            let (edge, door) = (edge.clone(), door.clone());
-            async move { Ok(door.say_last(edge.answer(&request, address).await)) }
-        })
+    let serve = |listener: Listener| {
+        let (edge, answering, tls) = (edge.clone(), answering.clone(), listener.tls.is_some());
+        let service_for = move |peer: SocketAddr| {
+            let (edge, door) = (edge.clone(), answering.clone());
+            let peer = Peer { address: peer.ip().to_canonical(), tls };
+            service_fn(move |request| {
+                let (edge, door) = (edge.clone(), door.clone());
+                async move { Ok(door.say_last(edge.answer(&request, peer).await)) }
+            })
+        };
+        heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())
     };
-    let served = LocalSet::new().block_on(runtime, http::serve(listener, door, service_for, OnThread, stop));
-    if let Err(error) = served {
-        tracing::error!(%error, "an edge worker cannot listen");
-    }
+    let Listeners { plain, tls } = listeners;
+    LocalSet::new().block_on(runtime, async {
+        // As a task of its own: what happens at one listener wakes nobody at the other.
+        let tls = tls.map(|tls| tokio::task::spawn_local(serve(tls)));
+        serve(Listener::plain(plain)).await;
+        if let Some(tls) = tls {
+            // A panic there was told by its guard.
+            let _ = tls.await;
+        }
+    });
 }

@@ -1,5 +1,6 @@
 //! What the threads of a machine that answers share, and how each stage is made from the configuration.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::base::Base;
 use super::{Failure, preflight};
 use crate::api::Access;
 use crate::clock::WallClock;
-use crate::config::Config;
+use crate::config::{Config, HttpsPort};
 use crate::edge::{self, CurrentLists};
 use crate::event::ConversionIds;
 use crate::intake::{Intake, Log, OrderIndex};
@@ -55,12 +56,19 @@ impl House {
         OrderIndex::start(self.config.data_directory().join("orders.sqlite")).map_err(Failure::internal)
     }
 
-    /// What all edge workers are told.
-    pub fn edge_settings(&self) -> Arc<edge::Settings> {
+    /// What all edge workers are told. `tls` is the address of redirects over TLS.
+    pub fn edge_settings(&self, tls: Option<SocketAddr>) -> Arc<edge::Settings> {
         let config = &self.config;
+        let https_port = match config.edge.redirect_to_https {
+            HttpsPort::No => None,
+            HttpsPort::OfListener => tls.map(|address| address.port()),
+            HttpsPort::Number(port) => Some(port),
+        };
         Arc::new(edge::Settings {
             fallback_url: config.edge.fallback_url.as_ref().map(|url| url.0.clone()),
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
+            hsts: config.edge.hsts.as_ref().map(|hsts| hsts.0.clone()),
+            https_port,
             cookie_max_age_s: config.edge.cookie_max_age_s.0,
             name: name(config),
             ip: config.privacy.ip.0,

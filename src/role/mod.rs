@@ -3,6 +3,7 @@
 mod attribution;
 mod base;
 mod books;
+mod certificates;
 mod check;
 mod click;
 mod cluster;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::base::Base;
+use super::certificates::TlsOfDoors;
 use super::house::House;
 use crate::admin::Admin;
 use crate::edge;
@@ -20,6 +21,7 @@ pub struct Answering {
     pub edge_door: Arc<Door>,
     pub api_door: Arc<Door>,
     pub intake: Arc<Intake>,
+    pub tls: TlsOfDoors,
 }
 
 /// What every role shows.
@@ -46,13 +48,14 @@ pub fn base(base: &Base) -> Admin {
 
 /// The same with doors and spools.
 pub fn answering(house: &House, answering: Answering) -> Admin {
-    let Answering { edge, edge_door, api_door, intake } = answering;
+    let Answering { edge, edge_door, api_door, intake, tls } = answering;
     let (spools, visitors, lists) = (house.spools.clone(), edge_door.clone(), house.lists.clone());
     let spool_state = spools.clone();
     let mut admin = base(house);
     admin.metrics.push(Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)));
     admin.metrics.push(Box::new(move |page| lists.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| doors(&edge_door, &api_door, page)));
+    admin.metrics.push(Box::new(move |page| tls.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| spools.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| intake.write_metrics(page)));
     admin.not_ready.push(Box::new(move || spool_state.trouble()));

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
+use super::certificates::TlsOfDoors;
 use super::edge_worker::{self, EdgeWorker};
 use super::house::House;
 use super::observed::{self, Answering};
@@ -27,7 +28,11 @@ pub struct OpenDoors {
 pub struct Visited {
     /// One for each worker.
     pub edge: Vec<TcpListener>,
+    /// The same, or none without a certificate.
+    pub edge_tls: Vec<TcpListener>,
     pub api: TcpListener,
+    pub api_tls: Option<TcpListener>,
+    pub tls: TlsOfDoors,
     pub router: axum::Router,
     pub intake: Arc<Intake>,
     /// Files that the process may have open.
@@ -37,15 +42,19 @@ pub struct Visited {
 impl OpenDoors {
     /// Opens them; what the admin listener shows of them comes with it.
     pub fn open(house: &House, visited: Visited, lost: &Lost) -> Result<(OpenDoors, Admin), Failure> {
-        let Visited { edge, api, router, intake, descriptors } = visited;
+        let Visited { edge, edge_tls, api, api_tls, tls, router, intake, descriptors } = visited;
         let (stop, stopping) = watch::channel(false);
         let limits = house.limits(descriptors);
         let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
-        let workers = edge_worker::start_all(house, edge, &edge_door, &stopping, lost)?;
+        let address = edge_tls.first().map(TcpListener::local_addr).transpose().map_err(Failure::internal)?;
+        let settings = house.edge_settings(address);
+        let listeners = edge_worker::listeners(edge, edge_tls, tls.edge.as_ref());
+        let workers = edge_worker::start_all(house, settings, listeners, &edge_door, &stopping, lost)?;
         let api_door = Door::new(limits, Bodies::Passed, |_| true);
-        let api = running::serve_api(api, api_door.clone(), router, stopping, lost)?;
+        let listeners = running::api_listeners(api, api_tls, tls.api.as_ref());
+        let api = running::serve_api(listeners, api_door.clone(), router, stopping, lost)?;
         let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-        let mut admin = observed::answering(house, Answering { edge, edge_door, api_door, intake });
+        let mut admin = observed::answering(house, Answering { edge, edge_door, api_door, intake, tls });
         admin.not_ready.push(lost.not_ready());
         Ok((OpenDoors { stop, api, workers }, admin))
     }

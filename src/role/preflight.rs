@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use super::{Failure, keys, place};
-use crate::catalog::Files;
+use super::{Failure, certificates, keys, place};
 use crate::config::Config;
 use crate::edge::{BadList, Places};
+use crate::files::Files;
 use crate::toml_reader::{Violation, Violations};
 
 /// `result`, unless it or what the config names is wrong.
@@ -21,6 +21,7 @@ pub fn together<T>(config: &Config, result: Result<T, Violations>) -> Result<T, 
     let (bots, datacenters) = (places.bots(&mut Files::default()), places.datacenters(&mut Files::default()));
     bots.err().into_iter().for_each(|bad| violations.add(bad_list(config, "edge.bots_file", bad)));
     datacenters.err().into_iter().for_each(|bad| violations.add(bad_list(config, "edge.datacenters_file", bad)));
+    certificates::look(config).err().into_iter().for_each(|found| violations.extend(found));
     let result = result.map_err(|found| violations.extend(found));
     violations.none().map_err(Failure::usage)?;
     // Without violations there is a value.

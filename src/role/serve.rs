@@ -1,8 +1,8 @@
 //! `afflux serve`: everything in one process.
 //!
 //! In phases: take the signals over, read and build (no port yet), bind, log the addresses, run, drain. Threads: one for
-//! each edge worker, one for the API, one for attribution, one that watches the catalog, those of the spool and of the
-//! order index, and the one that called, which runs admin and signals: it touches no disk, so that a disk that hangs can
+//! each edge worker, one for the API, one for attribution, those that watch files, those of the spool and of the order
+//! index, and the one that called, which runs admin and signals: it touches no disk, so that a disk that hangs can
 //! be seen and the process ended.
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::base::{Base, KeysFrom};
+use super::certificates::TlsOfDoors;
 use super::doors::Doors;
 use super::house::House;
 use super::open_doors::{OpenDoors, Visited};
@@ -43,14 +44,21 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
         // A file that is no store, or a newer one, is told now and not by a consumer that tries for ever.
         Store::open(&place::file(&base.config)).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let house = House::build(base)?;
-        let doors = Doors::bind(&house.config)?;
-        Ok((house, doors, descriptors))
+        let tls = TlsOfDoors::load(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls)?;
+        Ok((house, doors, tls, descriptors))
     };
-    running::start(build, |(house, doors, descriptors), signals| run(house, doors, signals, descriptors))
+    running::start(build, |(house, doors, tls, descriptors), signals| run(house, doors, tls, signals, descriptors))
 }
 
-async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usize) -> Result<Exit, Failure> {
-    let [edge_address, api_address, admin_address] = doors.addresses().map_err(Failure::internal)?;
+async fn run(
+    house: House,
+    doors: Doors,
+    tls: TlsOfDoors,
+    mut signals: Signals,
+    descriptors: usize,
+) -> Result<Exit, Failure> {
+    let addresses = doors.addresses().map_err(Failure::internal)?;
     let lost = Lost::default();
 
     let access = house.access();
@@ -61,17 +69,17 @@ async fn run(house: House, doors: Doors, mut signals: Signals, descriptors: usiz
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
     let consumer = start_consumer(&house, attribution.clone(), &lost)?;
-    let (watched, Doors { edge, api, admin: admin_door }) = (intake.clone(), doors);
-    let visited = Visited { edge, api, router, intake, descriptors };
+    let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
+    let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
     let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
     let admin = Arc::new(admin);
     running::serve_admin(admin_door, admin.clone(), &lost)?;
-    let reloads = [running::watch_catalog(&house, &lost)?, running::watch_lists(&house, &lost)?];
-    tracing::info!(edge = %edge_address, api = %api_address, admin = %admin_address, "listening");
+    let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
+    addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, &reloads, &lost, || house.lost_thread(&watched)).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let close = move || {
         open.close();

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use tokio::sync::watch;
+
 use super::{Exit, Failure};
 use crate::admin::NotReady;
 
@@ -20,7 +22,7 @@ pub struct Threads {
 #[derive(Clone, Default)]
 pub struct Lost(Arc<OnceLock<String>>);
 
-/// Lives in a thread, and looks how that ends.
+/// Lives in a thread or in a task, and looks how that ends.
 pub struct Guard {
     name: String,
     is_told: Box<dyn Fn() -> bool + Send>,
@@ -67,12 +69,25 @@ impl Lost {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<JoinHandle<()>, Failure> {
         let name = name.into();
-        let guard = Guard { name: name.clone(), is_told: Box::new(is_told), lost: self.clone() };
+        let guard = self.guard(name.clone(), is_told);
         let work = move || {
             let _guard = guard;
             work();
         };
         std::thread::Builder::new().name(name).spawn(work).map_err(Failure::internal)
+    }
+
+    fn guard(&self, name: String, is_told: impl Fn() -> bool + Send + 'static) -> Guard {
+        Guard { name, is_told: Box::new(is_told), lost: self.clone() }
+    }
+
+    /// Makes guards for tasks that the thread `name` runs beside each other until `stop` says true.
+    pub fn guards(&self, name: &str, stop: &watch::Receiver<bool>) -> impl Fn() -> Guard + Clone + Send + 'static {
+        let (lost, name, stop) = (self.clone(), name.to_owned(), stop.clone());
+        move || {
+            let told = stop.clone();
+            lost.guard(name.clone(), move || *told.borrow())
+        }
     }
 
     /// The first is what the role ends with; one that follows is told as well, once each.
@@ -98,6 +113,12 @@ impl Lost {
     /// What the role ends with when all else went well.
     pub fn or(&self, exit: Exit) -> Result<Exit, Failure> {
         self.trouble().map_or(Ok(exit), |trouble| Err(Failure::internal(trouble)))
+    }
+}
+
+impl Guard {
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

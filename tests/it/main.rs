@@ -15,3 +15,5 @@ mod overload;
 mod schemas;
 mod signals;
 mod tidy;
+mod tls;
+mod tls_limits;

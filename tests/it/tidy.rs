@@ -160,6 +160,10 @@ fn imports_run_one_way() {
         (&["src/catalog"], &["crate::edge", "crate::intake", "crate::store", "crate::attribution", "crate::spool"]),
         (&["src/http"], &["crate::edge", "crate::intake", "crate::store", "crate::spool", "crate::catalog"]),
         (
+            &["src/tls"],
+            &["crate::edge", "crate::intake", "crate::http", "crate::config", "crate::store", "crate::spool"],
+        ),
+        (
             &["src/store", "src/touch", "src/dedupe", "src/rollup"],
             &["crate::edge", "crate::intake", "crate::report", "crate::http"],
         ),

@@ -107,7 +107,7 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn read_response(from: &mut BufReader<TcpStream>, bodiless: bool) -> std::io::Result<Response> {
+pub fn read_response(from: &mut impl BufRead, bodiless: bool) -> std::io::Result<Response> {
     let ended = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {
@@ -136,7 +136,7 @@ fn read_response(from: &mut BufReader<TcpStream>, bodiless: bool) -> std::io::Re
     Ok(response)
 }
 
-fn read_chunks(from: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> std::io::Result<()> {
+fn read_chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> std::io::Result<()> {
     loop {
         let mut line = String::new();
         from.read_line(&mut line)?;

@@ -5,6 +5,7 @@
 pub mod books;
 pub mod client;
 pub mod server;
+pub mod tls;
 
 #[allow(unused_imports)] // As above.
 pub use client::{Client, Response};

@@ -22,6 +22,9 @@ pub struct Server {
     pub edge: SocketAddr,
     pub api: SocketAddr,
     pub admin: SocketAddr,
+    /// Of doors that have a certificate.
+    pub edge_tls: Option<SocketAddr>,
+    pub api_tls: Option<SocketAddr>,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -101,8 +104,9 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let addresses = bound(&log.lock().expect("no panic inside"));
-            if let Some([edge, api, admin]) = addresses {
-                let server = Server { home: home.to_owned(), edge, api, admin, child, log };
+            if let Some(([edge, api, admin], [edge_tls, api_tls])) = addresses {
+                let home = home.to_owned();
+                let server = Server { home, edge, api, admin, edge_tls, api_tls, child, log };
                 return server.wait_ready(deadline);
             }
             let ended = child.try_wait().expect("our child").is_some();
@@ -187,9 +191,10 @@ pub fn run(home: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Addresses from the log lines that say what was bound.
-fn bound(log: &[String]) -> Option<[SocketAddr; 3]> {
+fn bound(log: &[String]) -> Option<([SocketAddr; 3], [Option<SocketAddr>; 2])> {
     let line = log.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let fields = line.filter_map(|line| line.get("fields").cloned()).find(|fields| fields.get("edge").is_some())?;
     let address = |name: &str| fields.get(name)?.as_str()?.parse().ok();
-    Some([address("edge")?, address("api")?, address("admin")?])
+    let always = [address("edge")?, address("api")?, address("admin")?];
+    Some((always, [address("edge_tls"), address("api_tls")]))
 }

@@ -1,16 +1,28 @@
-//! The files of a catalog: what was read, and whether it is still what lies there.
+//! Files that are read whole and watched, a catalog's or certificates: what was read, and whether it still lies there.
 //!
 //! A file's stamp is taken before it is read, so a change while it is read is seen at the next look.
+
+mod watch;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use watch::{Reloaded, watch};
+
 /// Everything a load has looked at, also what was not there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    seen: Vec<(PathBuf, Stamp)>,
+    seen: Vec<Seen>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    path: PathBuf,
+    /// What counts of a directory.
+    extensions: &'static [&'static str],
+    stamp: Stamp,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -24,28 +36,34 @@ enum Stamp {
         modified_ns: i128,
         changed_ns: i128,
     },
-    /// The *.toml of a directory; its own times also change for files that are not ours.
+    /// The files of a directory that count; its own times also change for others.
     Directory(Vec<PathBuf>),
 }
 
 impl Files {
-    /// The catalog's TOML files: the one, or those of the directory in name order (contract P19).
-    pub fn catalog(&mut self, path: &Path) -> io::Result<Vec<PathBuf>> {
+    /// The files of a directory with one of these extensions, in name order, or the one file that `path` is.
+    pub fn listed(&mut self, path: &Path, extensions: &'static [&'static str]) -> io::Result<Vec<PathBuf>> {
         if !path.is_dir() {
             return Ok(vec![path.to_owned()]);
         }
-        self.seen.push((path.to_owned(), stamp(path)));
-        let files = toml_files(path)?;
+        self.see(path, extensions);
+        let files = files_of(path, extensions)?;
         if files.is_empty() {
-            // One that is being filled, or not mounted: no reason to forget every link.
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the directory holds no *.toml"));
+            // One that is being filled, or not mounted: no reason to forget everything.
+            let wanted: Vec<String> = extensions.iter().map(|extension| format!("*.{extension}")).collect();
+            let message = format!("the directory holds no {}", wanted.join(" or "));
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
         }
         Ok(files)
     }
 
     pub fn open(&mut self, path: &Path) -> io::Result<File> {
-        self.seen.push((path.to_owned(), stamp(path)));
+        self.see(path, &[]);
         File::open(path)
+    }
+
+    fn see(&mut self, path: &Path, extensions: &'static [&'static str]) {
+        self.seen.push(Seen { path: path.to_owned(), extensions, stamp: stamp(path, extensions) });
     }
 
     /// The text of a file of at most `max_bytes`.
@@ -58,21 +76,23 @@ impl Files {
         Ok(text)
     }
 
-    /// True when something is not what was read.
-    pub fn changed(&self) -> bool {
-        self.seen.iter().any(|(path, seen)| stamp(path) != *seen)
-    }
-
-    /// What lies there now, for comparing two looks.
-    pub fn look(&self) -> Files {
-        Files { seen: self.seen.iter().map(|(path, _)| (path.clone(), stamp(path))).collect() }
+    /// What lies there now, when something is not what was read: for comparing two looks.
+    pub fn changed_to(&self) -> Option<Files> {
+        let now = Files { seen: self.seen.iter().map(Seen::now).collect() };
+        (now != *self).then_some(now)
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
+impl Seen {
+    fn now(&self) -> Seen {
+        Seen { path: self.path.clone(), extensions: self.extensions, stamp: stamp(&self.path, self.extensions) }
+    }
+}
+
+fn stamp(path: &Path, extensions: &[&str]) -> Stamp {
     let Ok(found) = fs::metadata(path) else { return Stamp::Missing };
     if found.is_dir() {
-        return toml_files(path).map_or(Stamp::Missing, Stamp::Directory);
+        return files_of(path, extensions).map_or(Stamp::Missing, Stamp::Directory);
     }
     let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     Stamp::File {
@@ -85,12 +105,13 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 /// Not recursive, in name order, without hidden files: what a shell makes of `*.toml`.
-fn toml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+fn files_of(directory: &Path, extensions: &[&str]) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") && !path.is_dir() {
+        let counts = path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known));
+        if !hidden && counts && !path.is_dir() {
             files.push(path);
         }
     }
@@ -111,27 +132,27 @@ mod tests {
         fs::write(path("c.txt"), "other").unwrap();
         let read = || {
             let mut files = Files::default();
-            let names = files.catalog(directory.path()).unwrap();
+            let names = files.listed(directory.path(), &["toml"]).unwrap();
             names.iter().for_each(|name| drop(files.read(name, 10).unwrap()));
             (names.len(), files)
         };
         let (count, files) = read();
         assert_eq!(count, 1);
-        assert!(!files.changed());
+        assert!(!files.changed_to().is_some());
         fs::write(path("c.txt"), "changed").unwrap();
-        assert!(!files.changed());
+        assert!(!files.changed_to().is_some());
 
         fs::write(path("a.toml"), "22").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
 
         let (_, files) = read();
         fs::write(path("new"), "33").unwrap();
         fs::rename(path("new"), path("a.toml")).unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
 
         let (_, files) = read();
         fs::write(path("z.toml"), "").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
         assert_eq!(read().0, 2);
     }
 
@@ -141,9 +162,9 @@ mod tests {
         let path = directory.path().join("a.toml");
         let mut files = Files::default();
         assert!(files.read(&path, 4).is_err());
-        assert!(!files.changed());
+        assert!(!files.changed_to().is_some());
         fs::write(&path, "12345").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
         assert!(files.read(&path, 4).is_err());
         assert_eq!(files.read(&path, 5).unwrap(), "12345");
     }
