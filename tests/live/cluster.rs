@@ -125,9 +125,19 @@ impl Cluster {
         self.attributions.iter().filter(|one| one.runs()).map(|one| one.metric(name, labels)).sum()
     }
 
+    /// Of all edges together, each of which must answer and know the metric: for what is expected to be 0.
+    pub fn edges_count(&self, name: &str) -> f64 {
+        self.edges.iter().filter(|edge| edge.runs()).map(|edge| edge.count(name)).sum()
+    }
+
+    /// The same of all attributions.
+    pub fn attributions_count(&self, name: &str) -> f64 {
+        self.attributions.iter().filter(|one| one.runs()).map(|one| one.count(name)).sum()
+    }
+
     /// Waits until a sum is above `least`; which must come to be seen, as whoever is on duty would look for it.
     pub fn shows(&self, role: &str, name: &str, labels: &str, least: f64) {
-        crate::books::wait_for(std::time::Duration::from_secs(60), "what befell it is seen", || {
+        crate::books::wait_for(crate::books::patience(), "what befell it is seen", || {
             let seen = match role {
                 "edge" => self.edges_metric(name, labels),
                 _ => self.attributions_metric(name, labels),

@@ -9,7 +9,7 @@ use crate::{alone, books, by_form, random};
 const PACE: Pace = Pace { people: 4, rest_ms: 10, orders_percent: 30 };
 
 fn wait_until_held(attribution: &Process, partitions: u32) {
-    books::wait_for(books::CLOSING, "its partitions are given to others", || {
+    books::wait_for(books::patience(), "its partitions are given to others", || {
         let held = attribution.metric("afflux_topics_partitions", "");
         if held == f64::from(partitions) { Ok(()) } else { Err(format!("{held} of {partitions}")) }
     });
@@ -48,7 +48,7 @@ fn two_that_hold_the_same_partitions_count_nothing_twice() {
     std::fs::write(&config, text.replace(&cluster.servers.kafka, &bootstrap.join(","))).unwrap();
     cluster.start_all();
     let all = f64::from(2 * PARTITIONS);
-    books::wait_for(books::CLOSING, "each has all partitions", || {
+    books::wait_for(books::patience(), "each has all partitions", || {
         let held = cluster.attributions.iter().map(|one| one.metric("afflux_topics_partitions", ""));
         let held: Vec<f64> = held.collect();
         if held == [all, all] { Ok(()) } else { Err(format!("{held:?}")) }

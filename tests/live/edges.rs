@@ -12,7 +12,7 @@ use crate::{alone, books, by_form, random};
 const PACE: Pace = Pace { people: 4, rest_ms: 10, orders_percent: 40 };
 
 /// Rewrites the config of one process: its shipper rests.
-fn without_shipper(process: &Process) {
+pub fn without_shipper(process: &Process) {
     let text = std::fs::read_to_string(process.config()).unwrap();
     std::fs::write(process.config(), text + "[shipper]\nenabled = false\n").unwrap();
 }
@@ -34,7 +34,7 @@ fn an_edge_that_was_cut_off_changes_what_was_decided_without_it() {
     let answers = crowd.go_home();
     // Decided by what is known, wrongly in many cases.
     let conversions = answers.orders.len() as u64;
-    books::wait_for(books::CLOSING, "the orders are there", || {
+    books::wait_for(books::patience(), "the orders are there", || {
         let seen = books::reported(&cluster.console).1;
         if seen == conversions { Ok(()) } else { Err(format!("{seen} of {conversions}")) }
     });

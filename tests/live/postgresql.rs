@@ -74,12 +74,26 @@ fn no_connection_to_be_had_is_lag() {
     });
 }
 
+/// Held until somebody waits for it, and 1.5 s more.
+const LOCK_THE_LEDGER: &str = "
+    do $$ begin
+        lock table entries in access exclusive mode;
+        for look in 1..600 loop
+            if exists (select from pg_locks where relation = 'entries'::regclass and not granted) then
+                perform pg_sleep(1.5);
+                return;
+            end if;
+            perform pg_sleep(0.1);
+        end loop;
+        raise exception 'nobody came to the ledger';
+    end $$";
+
 /// Somebody else's lock on the whole ledger, for a while.
 #[test]
 fn a_locked_table_is_lag() {
     under_load("postgresql-locked", |cluster, crowd| {
         for _ in 0..by_form(2, 20) {
-            cluster.sql("begin; lock table entries in access exclusive mode; select pg_sleep(1.5); commit");
+            cluster.sql(LOCK_THE_LEDGER);
             crowd.wait_for(50, 5);
         }
     });

@@ -18,7 +18,7 @@ fn acl(cluster: &Cluster, words: &[&str]) {
 }
 
 fn assert_nothing_is_parked(cluster: &Cluster) {
-    assert_eq!(cluster.edges_metric("afflux_shipper_parked_total", ""), 0.0, "rights are no fault of a record");
+    assert_eq!(cluster.edges_count("afflux_shipper_parked_total"), 0.0, "rights are no fault of a record");
 }
 
 #[test]

@@ -82,10 +82,9 @@ fn a_late_answer_makes_those_behind_it_late() {
         for stream in listener.incoming().map_while(Result::ok) {
             let serial = serial.clone();
             std::thread::spawn(move || {
-                for (asked, line) in
-                    BufReader::new(&stream).lines().map_while(Result::ok).filter(String::is_empty).enumerate()
-                {
-                    assert_eq!(line, "");
+                // An empty line ends a question.
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                for (asked, _) in lines.filter(String::is_empty).enumerate() {
                     if asked == 0 {
                         crate::sleep_ms(200);
                     }
