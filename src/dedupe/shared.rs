@@ -79,7 +79,8 @@ impl SharedDedupe {
     }
 
     /// Which of these clicks repeat another, or each other. A click that is judged again is told the same, within ten
-    /// minutes.
+    /// minutes; but a duplicate may be told to be none once a later click began the next window, as only the latest window
+    /// is remembered. That counts one click too many where its first copy never reached Kafka.
     pub fn judge(&mut self, clicks: &[Glance<'_>]) -> Result<Judged, Unavailable> {
         let mut judged = vec![None; clicks.len()];
         let mut text = Vec::new();

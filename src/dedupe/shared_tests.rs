@@ -18,6 +18,8 @@ const WINDOW: i64 = 10_000;
 /// With a cookie; `address` only matters without.
 fn click(number: u32, at: i64, visitor: u64) -> Click<'static> {
     Click {
+        of_spool: None,
+        of_seq: None,
         click_id: Some(Cow::Owned(format!("click-{number}"))),
         clicked_at_ms: TimeMs(1_795_000_000_000 + at),
         offer_id: OfferId(1),

@@ -64,31 +64,38 @@ static IP_KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#","ip_key"
 /// Behind the list of flags.
 static BILLABLE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#"],"billable":"#));
 
+/// A field that may be left out stands elsewhere: what its writer has of it is not known at a glance.
+static CLICK_ID: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#","click_id":"#));
+static PUBLISHER_ID: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#","publisher_id":"#));
+static URL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#","url":"#));
+static USER_AGENT: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(br#","user_agent":"#));
+
 fn written_by_us(record: &[u8]) -> Option<Glance<'_>> {
     let mut rest = Rest(record.strip_suffix(b"}")?);
+    let optional = |rest: &mut Rest<'_>, name: &Finder<'_>| match rest.passes(name.needle()) {
+        true => Some(true),
+        false => name.find(record).is_none().then_some(false),
+    };
     rest.expect(br#"{"event":"click","schema":1,"spool":""#)?;
     rest.string()?;
     rest.expect(br#","seq":"#)?;
     rest.number::<u64>()?;
-    let click_id = rest.string_after(br#","click_id":""#)?;
+    let click_id = if optional(&mut rest, &CLICK_ID)? { Some(rest.quoted()?) } else { None };
     rest.expect(br#","clicked_at_ms":"#)?;
     let clicked_at_ms = TimeMs(rest.number()?);
     rest.expect(br#","offer_id":"#)?;
     let offer_id = OfferId(rest.number()?);
-    let publisher_id = match rest.passes(br#","publisher_id":"#) {
-        true => Some(PublisherId(rest.number()?)),
-        false => None,
-    };
+    let publisher_id = if optional(&mut rest, &PUBLISHER_ID)? { Some(PublisherId(rest.number()?)) } else { None };
     rest.expect(br#","merchant_id":"#)?;
     rest.number::<u32>()?;
     rest.skip_behind(&VISITOR_KEY)?;
     let visitor_key = VisitorKey::from_hex(text(rest.string()?)?)?;
     rest.expect(br#","visitor_new":"#)?;
     let visitor_new = rest.boolean()?;
-    let url = rest.string_after(br#","url":""#)?.unwrap_or_default();
+    let url = if optional(&mut rest, &URL)? { rest.quoted()? } else { &[] };
     rest.skip_behind(&IP_KEY)?;
     let ip_key = rest.string()?;
-    let user_agent = rest.string_after(br#","user_agent":""#)?.unwrap_or_default();
+    let user_agent = if optional(&mut rest, &USER_AGENT)? { rest.quoted()? } else { &[] };
     rest.skip_behind(&BILLABLE)?;
     let billable = rest.boolean()?;
     Some(Glance {
@@ -136,9 +143,9 @@ impl<'a> Rest<'a> {
         Some(string)
     }
 
-    /// The string of a field that may be left out: then `Some(None)`.
-    fn string_after(&mut self, name: &[u8]) -> Option<Option<&'a [u8]>> {
-        if self.passes(name) { self.string().map(Some) } else { Some(None) }
+    fn quoted(&mut self) -> Option<&'a [u8]> {
+        self.expect(b"\"")?;
+        self.string()
     }
 
     /// Digits as we write them: no sign, and fewer than overflow.
@@ -194,12 +201,21 @@ mod tests {
 
     #[test]
     fn v3_what_is_written_otherwise_is_read_as_json() {
+        let moved =
+            |field: &str, before: &str| WHOLE.replacen(field, "", 1).replacen(before, &format!("{field}{before}"), 1);
         let others = [
             WHOLE.replace("\":", "\": "),
             WHOLE.replace("shop.example/", r#"shop.example/\""#),
             WHOLE.replace("Mozilla/5.0", r"Moz\u00e9"),
             WHOLE.replace("\"clicked_at_ms\":17", "\"clicked_at_ms\":-17"),
             WHOLE.replace("\"schema\":1", "\"schema\":2"),
+            // Another version may have a field of its own between ours, or ours elsewhere.
+            WHOLE.replace(r#","url":"#, r#","consent":"yes","url":"#),
+            WHOLE.replace(r#","user_agent":"#, r#","asn":64500,"user_agent":"#),
+            moved(r#","url":"https://shop.example/ü""#, r#","visitor_key""#),
+            moved(r#","user_agent":"Mozilla/5.0""#, r#","edge""#),
+            moved(r#","click_id":"ID-x_9""#, r#","link""#),
+            moved(r#","publisher_id":2"#, r#","link""#),
         ];
         for record in &others {
             assert_eq!(written_by_us(record.as_bytes()), None, "{record}");

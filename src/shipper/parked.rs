@@ -2,7 +2,8 @@
 //! directory with such a file is kept until somebody has taken care of it: `unpark`.
 //!
 //! What is parked once stays so: an event stands in its place for ever, also when the spool is sent again. So a record
-//! takes effect either under its number or where it is fed again, and never under both.
+//! takes effect either under its number or where it is fed again, and never under both: one that took effect, was sent
+//! again and only then refused is known to readers by the number, which a fed click names; orders have IDs.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -49,8 +50,15 @@ pub fn park(directory: &Path, spool: SpoolId, seq: u64, record: &[u8]) -> io::Re
 
 /// The numbers that an event stands in for: what is parked, and what was and is fed again.
 pub fn numbers(directory: &Path, spool: SpoolId) -> io::Result<BTreeSet<u64>> {
-    let mut numbers = unpark::fed(directory)?;
-    numbers.extend(read(directory, spool)?.into_iter().map(|entry| entry.seq));
+    numbers_with(directory, spool, || {})
+}
+
+/// `between`: what others do meanwhile, in tests. What is parked is read first: a number that is fed at this moment stands
+/// in `fed` before it leaves the other file, so in this order it is seen in one of them.
+fn numbers_with(directory: &Path, spool: SpoolId, between: impl FnOnce()) -> io::Result<BTreeSet<u64>> {
+    let mut numbers: BTreeSet<u64> = read(directory, spool)?.into_iter().map(|entry| entry.seq).collect();
+    between();
+    numbers.extend(unpark::fed(directory)?);
     Ok(numbers)
 }
 
@@ -108,6 +116,7 @@ fn check(spool: SpoolId, seq: u64, record: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shipper::tests::world::NOW;
 
     #[test]
     fn what_is_parked_reads_back_once_and_a_torn_end_is_cut_off() {
@@ -123,6 +132,15 @@ mod tests {
         let entries = read(home.path(), spool).unwrap();
         let wanted = [(3, &b"three"[..]), (8, b"")].map(|(seq, record)| Entry { seq, record: record.to_vec() });
         assert_eq!(entries, wanted);
+    }
+
+    #[test]
+    fn v10_a_number_that_is_fed_while_a_shipper_starts_is_known_to_it() {
+        let home = tempfile::tempdir().unwrap();
+        let known = unpark::tests::parked(home.path(), 2);
+        let root = known.directory.parent().unwrap();
+        let feed = || assert_eq!(unpark::feed(root, known.id(), NOW).unwrap().left, 0);
+        assert_eq!(numbers_with(&known.directory, known.id(), feed).unwrap(), [0, 1].into());
     }
 
     #[test]

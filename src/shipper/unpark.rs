@@ -14,9 +14,11 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::parked::{self, Entry};
 use crate::event::{self, Event, Unparked};
-use crate::spool::{self, PARKED_FILE, SpoolId};
+use crate::spool::{self, Item, Known, PARKED_FILE, SpoolId};
 use crate::time::TimeMs;
 
 const FEEDING: &str = "feeding";
@@ -25,8 +27,9 @@ const FED: &str = "fed";
 /// Records of the new spool for each one that was parked: itself, and the event behind it.
 const EACH: u64 = 2;
 
-/// Records that are fed at once; of more the next call takes the rest. They are all in memory meanwhile.
+/// Records that are fed at once, and their bytes; of more the next call takes the rest. They are in memory meanwhile.
 const MAX_RECORDS: usize = 1_024;
+const MAX_BYTES: usize = 64 << 20;
 
 /// What was fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +90,21 @@ fn feed_until(directory: &Path, spool: SpoolId, now: TimeMs, goes_on: impl Fn(St
     let entries = parked::read(home, spool)?;
     let fed_before = fed(home)?;
     let plan = match Plan::read(home)? {
-        Some(plan) => plan,
-        None => Plan::make(home, spool, &entries, &fed_before)?,
+        Some(plan) if plan.can_be_kept(directory, &entries, &fed_before)? => plan,
+        _ => Plan::make(home, spool, &entries, &fed_before)?,
     };
     let ended = |records| Fed { spool: plan.spool, records, left: 0, foreign: 0 };
     if !goes_on(Step::Planned) {
         return Ok(ended(0));
     }
     if !plan.numbers.iter().all(|number| fed_before.contains(number)) {
-        spool::write_sealed(directory, (known.topic(), plan.spool), &plan.records(spool, &entries, now)?, now)?;
+        let records = || plan.records(spool, &entries, now);
+        spool::write_sealed(directory, (known.topic(), plan.spool), records, now)?;
         if !goes_on(Step::Made) {
             return Ok(ended(0));
         }
+        // What was parked is forgotten for it.
+        plan.check(directory)?;
         plan.tell(home)?;
     }
     if !goes_on(Step::Told) {
@@ -123,6 +129,13 @@ pub fn fed(home: &Path) -> io::Result<BTreeSet<u64>> {
     text.lines().map(|line| number(line).ok_or_else(|| unreadable(FED))).collect()
 }
 
+/// The ID of the spool that these records are fed in: of the same ones it is the same, also from an older copy of the
+/// directory that knows nothing of it. Readers drop the second.
+fn named_after(spool: SpoolId, numbers: &[u64]) -> SpoolId {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    SpoolId(xxh3_64_with_seed(&bytes, spool.0))
+}
+
 fn is_ours(spool: SpoolId, entry: &Entry) -> bool {
     event::readdressed(&entry.record, (spool.0, entry.seq), (0, 0)).is_some()
 }
@@ -130,15 +143,21 @@ fn is_ours(spool: SpoolId, entry: &Entry) -> bool {
 impl Plan {
     fn make(home: &Path, spool: SpoolId, entries: &[Entry], fed: &BTreeSet<u64>) -> Result<Plan, NotFed> {
         let left: Vec<&Entry> = entries.iter().filter(|entry| !fed.contains(&entry.seq)).collect();
-        let ours = left.iter().filter(|entry| is_ours(spool, entry)).map(|entry| entry.seq);
-        let numbers: Vec<u64> = ours.take(MAX_RECORDS).collect();
+        let ours = left.iter().filter(|entry| is_ours(spool, entry));
+        let mut bytes = 0;
+        let within = |entry: &&&Entry| {
+            let is_first = bytes == 0;
+            bytes += entry.record.len();
+            is_first || bytes <= MAX_BYTES
+        };
+        let numbers: Vec<u64> = ours.take(MAX_RECORDS).take_while(within).map(|entry| entry.seq).collect();
         if numbers.is_empty() {
             return Err(match left.len() {
                 0 => NotFed::Nothing(spool),
                 records => NotFed::Foreign { spool, records },
             });
         }
-        let plan = Plan { spool: SpoolId::random()?, numbers };
+        let plan = Plan { spool: named_after(spool, &numbers), numbers };
         let numbers: String = plan.numbers.iter().map(|number| format!("{number}\n")).collect();
         put(home, FEEDING, &format!("{}\n{numbers}", plan.spool))?;
         Ok(plan)
@@ -150,6 +169,31 @@ impl Plan {
         let spool = lines.next().and_then(|id| u64::from_str_radix(id, 16).ok()).ok_or_else(|| unreadable(FEEDING))?;
         let numbers = lines.map(|line| line.parse().map_err(|_| unreadable(FEEDING))).collect::<io::Result<_>>()?;
         Ok(Some(Plan { spool: SpoolId(spool), numbers }))
+    }
+
+    /// False where a record that it names is damaged by now: nobody can make its spool any more, and as long as nobody has,
+    /// another one may be made of the rest.
+    fn can_be_kept(&self, directory: &Path, entries: &[Entry], fed: &BTreeSet<u64>) -> io::Result<bool> {
+        let is_there = |number: &u64| fed.contains(number) || entries.iter().any(|entry| entry.seq == *number);
+        let damaged: Vec<&u64> = self.numbers.iter().filter(|number| !is_there(number)).collect();
+        let is_kept = damaged.is_empty() || spool::find(directory, self.spool)?.is_some();
+        if !is_kept {
+            tracing::error!(numbers = ?damaged, "parked records are damaged and cannot be fed again; the others are");
+        }
+        Ok(is_kept)
+    }
+
+    /// Whether the new spool holds all that was to go into it, as far as nobody has deleted what was shipped of it.
+    fn check(&self, directory: &Path) -> io::Result<()> {
+        let made = self.numbers.len() as u64 * EACH;
+        let is_whole = match spool::find(directory, self.spool)? {
+            Some(known) => {
+                known.position.sealed.is_some_and(|(records, _)| records == made) && is_readable(&known, made)?
+            }
+            None => false,
+        };
+        let why = || format!("{}: the new spool is not whole; move it away and try again", self.spool);
+        if is_whole { Ok(()) } else { Err(io::Error::new(ErrorKind::InvalidData, why())) }
     }
 
     /// What goes into the new spool: the same whenever it is made.
@@ -177,6 +221,17 @@ impl Plan {
     }
 }
 
+fn is_readable(known: &Known, until: u64) -> io::Result<bool> {
+    let mut reader = known.read_from(known.position.deleted_below)?;
+    while reader.next_seq() < until {
+        match reader.next(until)? {
+            Some(Item::Record { .. }) => {}
+            Some(Item::Lost { .. }) | None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
 fn text_of(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -199,13 +254,13 @@ fn unreadable(name: &str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::shipper::tests::world::{NOW, order, spools};
-    use crate::spool::{Item, Known, Topic};
+    use crate::spool::Topic;
 
     /// A sealed spool whose first records are parked.
-    fn parked(directory: &Path, numbers: u64) -> Known {
+    pub fn parked(directory: &Path, numbers: u64) -> Known {
         let spools = spools(directory);
         let mut writer = spools.writer(Topic::Conversions, 0).unwrap();
         (0..numbers + 2).for_each(|number| order(&mut writer, number));
@@ -281,6 +336,66 @@ mod tests {
             assert_eq!(ids, ["A0", "A1", "A2"].into(), "{killed_at:?}");
             assert!(!known.directory.join(PARKED_FILE).exists() && !known.directory.join(FEEDING).exists());
         }
+    }
+
+    /// A damaged entry costs itself: named in a plan it keeps nobody from feeding the others, and where its spool was made
+    /// it is in there.
+    #[test]
+    fn v10_a_record_that_is_damaged_after_it_was_planned_keeps_no_other_back() {
+        for (killed_at, wanted) in [(Step::Planned, &["A1", "A2"][..]), (Step::Made, &["A0", "A1", "A2"][..])] {
+            let home = tempfile::tempdir().unwrap();
+            let known = parked(home.path(), 3);
+            let root = known.directory.parent().unwrap();
+            feed_until(root, known.id(), NOW, |step| step != killed_at).unwrap();
+            let path = known.directory.join(PARKED_FILE);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[20] ^= 0x40;
+            fs::write(&path, bytes).unwrap();
+            let fed = feed(root, known.id(), NOW).unwrap();
+            assert_eq!((fed.records, fed.left), (wanted.len(), 0), "{killed_at:?}");
+            let orders: Vec<String> = fed_orders(home.path(), known.id()).into_iter().map(|order| order.2).collect();
+            assert_eq!(orders, wanted, "{killed_at:?}");
+        }
+    }
+
+    #[test]
+    fn v10_nothing_is_forgotten_for_a_spool_that_is_not_whole() {
+        type Harm = fn(&Path);
+        let emptied: Harm =
+            |place| fs::read_dir(place).unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
+        let cut: Harm =
+            |place| File::options().write(true).open(place.join("0000000000.seg")).unwrap().set_len(4_200).unwrap();
+        let removed: Harm = |place| fs::remove_dir_all(place).unwrap();
+        for harm in [emptied, cut, removed] {
+            let home = tempfile::tempdir().unwrap();
+            let known = parked(home.path(), 3);
+            let root = known.directory.parent().unwrap();
+            let place = || root.join(format!("conversions-{}", Plan::read(&known.directory).unwrap().unwrap().spool));
+            let harmed = feed_until(root, known.id(), NOW, |step| {
+                if step == Step::Made {
+                    harm(&place());
+                }
+                true
+            });
+            assert!(matches!(harmed, Err(NotFed::Disk(_))), "{harmed:?}");
+            assert_eq!(parked::read(&known.directory, known.id()).unwrap().len(), 3);
+            assert_eq!(super::fed(&known.directory).unwrap(), BTreeSet::new());
+            let _ = fs::remove_dir_all(place());
+            assert_eq!(feed(root, known.id(), NOW).unwrap().records, 3);
+            assert_eq!(fed_orders(home.path(), known.id()).len(), 3);
+        }
+    }
+
+    #[test]
+    fn v10_an_older_copy_of_the_directory_feeds_the_same_spool() {
+        let home = tempfile::tempdir().unwrap();
+        let known = parked(home.path(), 3);
+        let root = known.directory.parent().unwrap();
+        let older = home.path().join("older");
+        let copied = std::process::Command::new("cp").arg("-a").args([root, &older]).status().unwrap();
+        assert!(copied.success());
+        let fed = [root, &older].map(|directory| feed(directory, known.id(), NOW).unwrap());
+        assert_eq!(fed[0], fed[1]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::Chain;
 use super::shelf::{self, Entry, Known};
+use super::shortage::is_shortage;
 use super::spools::Inner;
 
 /// Between looks for directories of other processes.
@@ -122,8 +123,12 @@ impl State {
                     self.others.insert(path);
                 }
                 Some(Entry::Unread { error, .. }) => {
+                    if is_shortage(&error) {
+                        short = Some(error);
+                    } else {
+                        self.tell(inner, &path, &shelf::unread(&error));
+                    }
                     self.others.insert(path);
-                    short = Some(error);
                 }
             }
         }

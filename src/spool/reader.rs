@@ -13,7 +13,6 @@ use super::control;
 use super::format::{self, Found, HEADER_BYTES, RECORD_HEAD_BYTES, Tally};
 use super::listing::{self, Listing};
 use super::search::{self, read_up_to};
-use super::shortage::is_shortage;
 
 /// Read at once; larger records make it grow.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -338,7 +337,9 @@ impl Reader {
                 self.deleted_below = position.deleted_below;
                 self.known_end = position.sealed.map_or(position.synced, |(records, _)| records);
             }
-            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+                return Err(error);
+            }
             Ok(_) | Err(_) => {}
         }
         self.next_seq = self.next_seq.max(self.deleted_below);

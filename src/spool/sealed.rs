@@ -13,11 +13,12 @@ use super::spools::unfinished_name;
 use super::{SpoolId, Topic, shelf};
 use crate::time::TimeMs;
 
-/// On disk when it returns. One that has its name already was made by a call that was killed later, and stays as it is.
+/// On disk when it returns. One that has its name already was made by a call that was killed later, and stays as it is:
+/// its `records` are not asked for.
 pub fn write_sealed(
     directory: &Path,
     (topic, spool): (Topic, SpoolId),
-    records: &[Vec<u8>],
+    records: impl FnOnce() -> io::Result<Vec<Vec<u8>>>,
     now: TimeMs,
 ) -> io::Result<()> {
     let place = directory.join(shelf::name(topic, spool));
@@ -29,7 +30,7 @@ pub fn write_sealed(
         }
         // While it is held nobody takes the directory for what a killed process left behind.
         let _lock = Lock::take(&unfinished)?.ok_or(io::ErrorKind::ResourceBusy)?;
-        fill(&unfinished, (topic, spool), records, now)?;
+        fill(&unfinished, (topic, spool), &records()?, now)?;
         fs::rename(&unfinished, &place)?;
     }
     File::open(directory)?.sync_all()

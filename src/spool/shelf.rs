@@ -111,12 +111,13 @@ pub fn examine(directory: &Path) -> Option<Entry> {
         Ok(position) => stranger(format!("its control file says {}", name(position.topic, position.spool))),
         Err(error) => match broken(&error) {
             Some(version @ Broken::Version(_)) => stranger(version.to_string()),
-            _ if !directory.exists() => None,
+            _ if is_gone(&directory) => None,
             _ if error.kind() == io::ErrorKind::NotFound => {
                 Some(Entry::Broken { directory, topic, spool, why: "it has no control file".into() })
             }
-            None if is_shortage(&error) => Some(Entry::Unread { directory, error }),
-            _ => Some(Entry::Broken { directory, topic, spool, why: error.to_string() }),
+            Some(_) => Some(Entry::Broken { directory, topic, spool, why: error.to_string() }),
+            // An error of the disk, say, that may be over soon: what the file counts is not given up for it.
+            None => Some(Entry::Unread { directory, error }),
         },
     }
 }
@@ -160,6 +161,16 @@ pub fn list(directory: &Path) -> io::Result<Vec<Known>> {
         _ => None,
     };
     Ok(configured(directory)?.into_iter().filter_map(spool).collect())
+}
+
+/// Where that is not known it is there.
+pub fn is_gone(directory: &Path) -> bool {
+    matches!(directory.try_exists(), Ok(false))
+}
+
+/// What is told of a spool that is there and cannot be read or recovered; it is tried again.
+pub fn unread(error: &io::Error) -> String {
+    format!("it cannot be read or recovered now: {error}")
 }
 
 /// Why a control file was refused.

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::census::{Census, Which};
 use super::chain::{Chain, Place};
 use super::control::{self, Control, Lock};
-use super::faults::Faults;
+use super::faults::{self, Faults};
 use super::keeper::Keeper;
 use super::metrics::Found;
 use super::page::Birth;
 use super::shelf::{self, Known};
+use super::shortage::is_shortage;
 use super::sync::Syncer;
 use super::watch::Watch;
 use super::{Durability, Options, SpoolId, Topic, Writer, keeper, maker, network, recovery};
@@ -82,8 +83,8 @@ impl Spools {
             stopping: AtomicBool::new(false),
             faults,
         });
-        inner.remove_unfinished()?;
-        inner.recover_all()?;
+        inner.remove_unfinished().or_else(later)?;
+        inner.recover_all().or_else(later)?;
         // What lies there is counted before anything is made.
         Keeper::default().clean_or_warn(&inner);
         let (keeping, making) = (inner.clone(), inner.clone());
@@ -274,9 +275,9 @@ impl Inner {
                     let (spool, records, tail) = (recovered.spool, recovered.records, recovered.tail);
                     tracing::info!(%spool, records, tail, "sealed");
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && shelf::is_gone(&directory) => {}
                 // One bad spool must not keep the others from being read, nor the doors shut.
-                Err(error) => self.census.tell(self, &directory, &format!("it cannot be recovered: {error}")),
+                Err(error) => self.census.tell(self, &directory, &shelf::unread(&error)),
             }
         }
         Ok(sealed)
@@ -307,13 +308,41 @@ impl Inner {
     fn remove_unfinished(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.options.directory)? {
             let path = entry?.path();
-            if is_unfinished(&path) && Lock::take(&path)?.is_some() {
-                // Where it cannot be removed it is empty, and in nobody's way.
-                let _ = std::fs::remove_dir_all(&path);
+            if is_unfinished(&path) {
+                self.remove_unlocked(&path);
             }
         }
         Ok(())
     }
+
+    /// Unless somebody is at work in it. What cannot be removed is in nobody's way: no start stops for it.
+    fn remove_unlocked(&self, path: &Path) {
+        // Held to the end: whoever makes a spool there would find its files gone otherwise.
+        let removed = match Lock::take(path) {
+            Ok(Some(_lock)) => {
+                self.faults.at(faults::Place::Untidy);
+                std::fs::remove_dir_all(path)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            // It has its name by now, or somebody else has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(directory = %path.display(), %error, "a half-made spool cannot be removed"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// For want of descriptors or memory a start does not keep its doors shut: what was not looked at now is looked at while it
+/// runs, and until then nothing of it is lost.
+fn later<T: Default>(error: io::Error) -> io::Result<T> {
+    if !is_shortage(&error) {
+        return Err(error);
+    }
+    tracing::warn!(%error, "spools of earlier starts cannot be looked at now; that is done later");
+    Ok(T::default())
 }
 
 /// What a spool's directory is called until it is whole.

@@ -200,6 +200,16 @@ impl View<'_> {
         self.connection.one("SELECT count(*) FROM quarantined WHERE parked = 3", &[], |row| row.get(0))
     }
 
+    /// Whether a record took effect: under its own number, or where it was fed again. What is only parked did not.
+    pub fn took_effect(&self, spool: SpoolId, seq: u64) -> Result<bool, StoreError> {
+        let sql = "SELECT parked FROM quarantined WHERE spool = ?1 AND first <= ?2 AND last >= ?2";
+        let fate = self.connection.first(sql, params![bits(spool.0), seq], |row| row.get::<i64>(0))?;
+        Ok(match fate {
+            Some(fate) => fate == Fate::Fed.number(),
+            None => self.mark(spool)?.is_some_and(|mark| mark.next > seq),
+        })
+    }
+
     fn mark(&self, spool: SpoolId) -> Result<Option<Mark>, StoreError> {
         let sql = "SELECT spool, topic, next, sealed, first_ms, last_ms, gap FROM marks WHERE spool = ?1";
         self.connection.first(sql, params![bits(spool.0)], mark)
@@ -284,6 +294,23 @@ mod tests {
             batch.commit().unwrap();
             let all = [of(1, Fate::Fed), of(2, Fate::Fed), of(3, Fate::Lost)];
             assert_eq!(store.view().quarantined().unwrap(), all);
+        }
+    }
+
+    #[test]
+    fn v10_what_is_parked_took_no_effect_until_it_is_fed_and_what_the_mark_passed_did() {
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let batch = store.begin().unwrap();
+            batch.move_mark(&Mark { next: 6, ..Mark::new(SpoolId(9), Topic::Clicks) }, 0).unwrap();
+            let of = |first, last, fate| Quarantine { spool: SpoolId(9), first, last, fate };
+            batch.quarantine(&of(1, 1, Fate::Parked)).unwrap();
+            batch.quarantine(&of(2, 2, Fate::Fed)).unwrap();
+            batch.quarantine(&of(3, 4, Fate::Lost)).unwrap();
+            let took = [0, 1, 2, 3, 4, 5, 6].map(|seq| batch.view().took_effect(SpoolId(9), seq).unwrap());
+            assert_eq!(took, [true, false, true, false, false, true, false]);
+            assert!(!batch.view().took_effect(SpoolId(8), 0).unwrap());
+            batch.commit().unwrap();
         }
     }
 

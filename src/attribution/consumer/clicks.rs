@@ -13,6 +13,7 @@ use crate::click::{ClickId, Verdict, VisitorKey};
 use crate::dedupe::Billable;
 use crate::event::Click;
 use crate::rollup::{ClickKey, Counts, Scope, cut, quarter};
+use crate::spool::SpoolId;
 use crate::store::{Batch, StoreError};
 use crate::time::TimeMs;
 use crate::touch::Touched;
@@ -29,6 +30,13 @@ pub struct ClickBatch<'c> {
 
 impl<'c> ClickBatch<'c> {
     pub fn take(&mut self, judge: &mut Judge<'_>, batch: &Batch<'_>, click: &'c Click<'c>) -> Result<(), StoreError> {
+        if let Some((spool, seq)) = click.takes_place_of()
+            && batch.view().took_effect(SpoolId(spool), seq)?
+        {
+            // It was sent again and only then refused, or fed from two copies of a disk.
+            judge.metrics.fed_in_vain.add(1);
+            return Ok(());
+        }
         judge.metrics.clicks.add(1);
         let key = Rc::new(key(judge, batch, click)?);
         let verified = self.touch(judge, click);

@@ -12,6 +12,7 @@ pub struct AttributionMetrics {
     pub conversions: Counter,
     pub refunds: Counter,
     pub unverified_clicks: Counter,
+    pub fed_in_vain: Counter,
     pub late_clicks: Counter,
     pub cut_lookups: Counter,
     pub unread_conversions: Counter,
@@ -145,6 +146,11 @@ impl AttributionMetrics {
                 "afflux_attribution_unverified_clicks_total",
                 "Click events whose click ID does not verify: counted, but no touches.",
                 &self.unverified_clicks,
+            ),
+            (
+                "afflux_attribution_fed_in_vain_total",
+                "Clicks fed again that had taken effect before they were parked: not counted again.",
+                &self.fed_in_vain,
             ),
             (
                 "afflux_attribution_late_clicks_total",

@@ -40,7 +40,22 @@ fn dead(kept: &Path) -> (tempfile::TempDir, Known) {
     (copy, known)
 }
 
+/// A restart in a moment without descriptors: the doors open, and what was left unsealed is sealed later.
+fn start(kept: &Path) {
+    let (copy, known) = dead(kept);
+    let house = house(Durability::Process);
+    let options = Options { directory: copy.path().join("spool"), ..house.options.clone() };
+    leave(0);
+    let opened = Spools::open(options, house.clock.clone());
+    limit(1_024);
+    let spools = opened.unwrap();
+    assert_eq!((spools.recover().unwrap(), spools.list().unwrap().len()), (1, 1));
+    assert_eq!(read_all(&known.directory, known.id()).unwrap(), RECORDS);
+    assert_eq!(spools.close(), []);
+}
+
 fn child(kept: &Path) {
+    start(kept);
     let (mut short, mut whole) = (0, 0);
     let mut count = |was_short: bool| if was_short { short += 1 } else { whole += 1 };
     for descriptors in 0..8 {
