@@ -84,13 +84,15 @@ impl Mark {
 }
 
 impl Batch<'_> {
-    /// Writes `mark` if the stored one is still at `from`; otherwise somebody else was here and nothing may be kept.
+    /// Writes `mark` if the stored one is still at `from`; otherwise somebody else was here and nothing may be kept. That
+    /// the number behind a gap was shipped is remembered when the gap is closed or passed: more may stand behind it.
     pub fn move_mark(&self, mark: &Mark, from: u64) -> Result<(), StoreError> {
         let ms = |time: Option<TimeMs>| time.map(|time| time.0);
         let spool = bits(mark.spool.0);
         let update = || {
             self.execute(
-                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6, retired = 0
+                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6, retired = 0,
+                     witnessed = CASE WHEN ?6 >= witnessed THEN ?6 + 1 ELSE witnessed END
                  WHERE spool = ?1 AND next = ?7",
                 params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
             )
@@ -164,6 +166,12 @@ impl View<'_> {
     /// Those of all spools but the retired ones.
     pub fn marks(&self) -> Result<Vec<Mark>, StoreError> {
         self.connection.rows(marks!("retired = 0 ORDER BY first_ms NULLS FIRST, spool"), &[], mark)
+    }
+
+    /// Spools of which more records were seen than are applied, each with how many it has at least.
+    pub fn witnessed(&self) -> Result<Vec<(SpoolId, u64)>, StoreError> {
+        let sql = "SELECT spool, witnessed FROM marks WHERE retired = 0 AND witnessed > next";
+        self.connection.rows(sql, &[], |row| Ok((SpoolId(unbits(row.get(0)?)), row.get(1)?)))
     }
 
     /// Those of these spools that are retired.
@@ -331,6 +339,8 @@ mod tests {
             let batch = store.begin().unwrap();
             batch.pass(&gap, 8, "the disk is gone", TimeMs(7)).unwrap();
             batch.commit().unwrap();
+            // What the gap was seen by is still to come.
+            assert_eq!(store.view().witnessed().unwrap(), [(SpoolId(9), 10)]);
             assert_eq!(store.view().marks().unwrap(), [Mark { next: 9, gap: None, ..gap }]);
             let fate = Fate::Passed { reason: "the disk is gone".into(), at: TimeMs(7) };
             let passed = Quarantine { spool: SpoolId(9), first: 5, last: 8, fate };

@@ -232,6 +232,9 @@ ALTER TABLE quarantined ADD COLUMN at_ms BIGINT;
 -- 1: applied to its end long ago. It fences as all do, and is looked up instead of being loaded with all others.
 ALTER TABLE marks ADD COLUMN retired BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX marks_at_work ON marks (first_ms, spool) WHERE retired = 0;
+-- So many records were shipped at least, by what stood behind gaps. It outlives them.
+ALTER TABLE marks ADD COLUMN witnessed BIGINT NOT NULL DEFAULT 0;
+UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
 -- What leaves for its age is found by it.
 CREATE INDEX visitors_by_end ON visitors (until_ms);
 "#;

@@ -64,7 +64,7 @@ impl Aged {
             Aged::Marks => (
                 "marks",
                 "spool",
-                "retired = 0 AND sealed = next AND gap IS NULL AND (last_ms IS NULL OR last_ms < ?1) AND NOT EXISTS
+                "retired = 0 AND sealed = next AND gap IS NULL AND witnessed <= next AND (last_ms IS NULL OR last_ms < ?1) AND NOT EXISTS
                      (SELECT 1 FROM spool_states WHERE spool_states.spool = marks.spool AND at_ms >= ?1)",
             ),
             Aged::SpoolStates => (

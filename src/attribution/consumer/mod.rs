@@ -371,6 +371,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         }
         let batch = self.store.begin()?;
         changed.iter().try_for_each(|mark| batch.move_mark(mark, mark.next))?;
+        self.source.record(&batch, &changed)?;
         batch.commit()?;
         for mark in changed {
             if let Some(gap) = mark.gap {

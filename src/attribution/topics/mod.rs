@@ -268,6 +268,7 @@ impl TopicSource {
         let Some(consumer) = &self.consumer else { return Ok(()) };
         let gaps: HashMap<SpoolId, u64> =
             view.marks()?.iter().filter_map(|mark| Some((mark.spool, mark.gap?))).collect();
+        let witnessed: HashMap<SpoolId, u64> = view.witnessed()?.into_iter().collect();
         for known in view.spool_states()? {
             let Some(topic) = TOPICS.iter().position(|topic| topic.name() == known.state.topic) else { continue };
             let partition = Partition { topic, number: known.partition };
@@ -278,8 +279,11 @@ impl TopicSource {
             if known.sealed {
                 self.queues.sealed_before(spool, count(&known.state), TOPICS[topic], partition);
             }
-            self.queues.shipped_before(spool, known.state.shipped, TOPICS[topic], partition, gaps.get(&spool).copied());
-            self.queues.state(spool);
+            let witnessed = witnessed.get(&spool).copied().unwrap_or(0);
+            let (shipped, gap) = (known.state.shipped.max(witnessed), gaps.get(&spool).copied());
+            self.queues.shipped_before(spool, shipped, TOPICS[topic], partition, gap);
+            self.queues.witnessed(spool, witnessed);
+            self.queues.state(spool, told(&known.state, known.sealed));
         }
         Ok(())
     }
@@ -317,6 +321,11 @@ impl Resume {
 /// How many records a sealed spool has.
 fn count(state: &SpoolState) -> u64 {
     state.seq.map_or(0, |last| last.saturating_add(1))
+}
+
+/// How many records are looked for when this is all that is known.
+fn told(state: &SpoolState, sealed: bool) -> u64 {
+    if sealed { state.shipped.max(count(state)) } else { state.shipped }
 }
 
 /// Tells a record from the one that stands at its offset in another topic; never 0.
@@ -389,8 +398,9 @@ impl Source for TopicSource {
 
     fn record(&mut self, batch: &Batch<'_>, moved: &[Mark]) -> Result<(), StoreError> {
         for (state, sealed, partition) in std::mem::take(&mut self.states).into_values() {
-            batch.record_state(&state, sealed, partition)?;
-            self.queues.state(SpoolId(state.spool));
+            if batch.record_state(&state, sealed, partition)? {
+                self.queues.state(SpoolId(state.spool), told(&state, sealed));
+            }
         }
         std::mem::take(&mut self.unreadable).iter().try_for_each(|letter| batch.bury(letter))?;
         moved.iter().for_each(|mark| self.queues.saw(mark));

@@ -5,13 +5,14 @@
 //! seals are witnesses too: what they say is shipped stands before them in their partition.
 //!
 //! A witness holds up the offset of its partition: whoever reads from there meets the gap again. Of a gap that lasts the
-//! store knows too, by the mark and by what the edge told; then no offset waits for it, and a restart reads no more than
-//! what came in that time.
+//! store knows too, by the mark and by what the edge told: both say how many records there are at least, also when the gap
+//! is closed or passed. Once that counts the witness, no offset waits for it, and a restart reads no more than what came in
+//! that time.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::attribution::consumer::{Records, SpoolReach};
@@ -28,8 +29,8 @@ pub struct Queues {
     spools: HashMap<SpoolId, Queue>,
     /// Applied to their ends, each with how many records it has. Of all spools there ever were most are here.
     done: HashMap<SpoolId, u64>,
-    /// Of whose records the store knows how many there are, and in which partition.
-    stated: HashSet<SpoolId>,
+    /// Of whose records the store knows in which partition they are, and how many were told of.
+    stated: HashMap<SpoolId, u64>,
     /// Of all records held.
     bytes: usize,
     records: usize,
@@ -49,6 +50,8 @@ struct Queue {
     waits: Option<(u64, Instant)>,
     /// A missing number that the store knew of at the beginning.
     noted: Option<u64>,
+    /// So many records there are at least, as the store knows by gaps that the spool has or had.
+    witnessed: u64,
     /// Time of the latest record applied.
     last: Option<TimeMs>,
     sealed: Option<u64>,
@@ -203,16 +206,24 @@ impl Queues {
         partition: Partition,
         gap: Option<u64>,
     ) {
-        let count = shipped.max(gap.map_or(0, |found| found.saturating_add(1)));
+        let count = shipped.max(behind(gap));
         self.shipped(spool, count, Origin { topic, partition, offset: i64::MAX, before: 0 });
         if let Some(queue) = self.spools.get_mut(&spool).filter(|_| gap.is_some()) {
             queue.noted = Some(queue.due);
+            queue.witnessed = queue.witnessed.max(behind(gap));
         }
     }
 
-    /// The store knows how many records the spool has, at least, and where.
-    pub fn state(&mut self, spool: SpoolId) {
-        self.stated.insert(spool);
+    /// The store was told that the spool has so many records, at least, and where.
+    pub fn state(&mut self, spool: SpoolId, count: u64) {
+        self.stated.insert(spool, count);
+    }
+
+    /// The store knows of so many by what stood behind gaps, also of those that are closed.
+    pub fn witnessed(&mut self, spool: SpoolId, count: u64) {
+        if let Some(queue) = self.spools.get_mut(&spool) {
+            queue.witnessed = queue.witnessed.max(count);
+        }
     }
 
     fn queue(&mut self, spool: SpoolId, topic: Topic) -> &mut Queue {
@@ -269,10 +280,11 @@ impl Queues {
         self.applied(mark.spool, mark.next);
     }
 
-    /// Takes the time up to which a spool is applied.
+    /// Takes the time up to which a spool is applied, and the gap that the store knows of now.
     pub fn saw(&mut self, mark: &Mark) {
         if let Some(queue) = self.spools.get_mut(&mark.spool) {
             queue.last = mark.last;
+            queue.witnessed = queue.witnessed.max(behind(mark.gap));
         }
     }
 
@@ -293,15 +305,15 @@ impl Queues {
     }
 
     /// Of each partition where the first record is that is not applied, when of each spool all below what `next` says is.
-    /// Partitions without one are left out. Behind a gap that the store knows of nothing counts.
+    /// Partitions without one are left out. Behind a gap nothing counts that whoever begins anew with the store looks for.
     pub fn unapplied(&self, now: Instant, next: impl Fn(SpoolId) -> Option<u64>) -> BTreeMap<Partition, Resume> {
         let mut first: BTreeMap<Partition, Resume> = BTreeMap::new();
         for (spool, queue) in &self.spools {
             let due = next(*spool).unwrap_or(queue.due);
-            let holds_up = !queue.is_known(now, self.stated.contains(spool));
-            let beyond = queue.beyond.iter().filter(|_| holds_up);
+            let known = queue.known(now, self.stated.get(spool).copied());
+            let beyond = queue.beyond.iter().filter(|beyond| beyond.seq >= known);
             let held = queue.records.iter().chain(beyond).filter(|record| record.seq >= due);
-            let told = queue.told.iter().filter(|told| holds_up && told.count > due);
+            let told = queue.told.iter().filter(|told| told.count > known.max(due));
             for (partition, at) in
                 held.map(|one| (one.partition, one.at)).chain(told.map(|one| (one.partition, one.at)))
             {
@@ -338,6 +350,7 @@ impl Queue {
             told: None,
             waits: None,
             noted: None,
+            witnessed: 0,
             last: None,
             sealed: None,
             seal_is_known: true,
@@ -356,11 +369,12 @@ impl Queue {
         }
     }
 
-    /// Whoever begins anew with the store finds this gap there.
-    fn is_known(&self, now: Instant, is_stated: bool) -> bool {
+    /// How many records whoever begins anew with the store looks for, whatever becomes of the gap; 0 while it is new.
+    fn known(&self, now: Instant, stated: Option<u64>) -> u64 {
         let due = self.end();
         let is_old = |(waits, since): (u64, Instant)| waits == due && now.saturating_duration_since(since) >= HOLDS_UP;
-        self.noted == Some(due) || is_stated && self.waits.is_some_and(is_old)
+        let lasts = self.noted == Some(due) || self.waits.is_some_and(is_old);
+        stated.filter(|_| lasts).map_or(0, |told| told.max(self.witnessed))
     }
 
     fn has_news(&self) -> bool {
@@ -375,6 +389,11 @@ impl Queue {
         let end = self.end();
         self.told.take_if(|told| told.count <= end);
     }
+}
+
+/// How many records a spool has, at least, of which this number stood behind a gap.
+fn behind(gap: Option<u64>) -> u64 {
+    gap.map_or(0, |found| found.saturating_add(1))
 }
 
 fn earlier(one: Resume, other: Resume) -> Resume {

@@ -236,6 +236,29 @@ fn seals_of_others_are_not_told_again_and_ours_are() {
     assert!(reach.iter().all(|reach| reach.spool != B), "{reach:?}");
 }
 
+/// Of 0 to 12 Kafka lost 5 to 8; the edge's last heartbeat was before all of that.
+#[test]
+fn what_stands_behind_a_gap_that_is_passed_is_read_however_long_it_was_open() {
+    let home = file();
+    let mut store = Store::open(&home.place).unwrap();
+    let (_mock, cluster) = cluster();
+    produce(&cluster, &[0, 1, 2, 3, 4, 9, 10, 11, 12].map(|seq| record(A, seq)));
+    let gap = Mark { next: 5, gap: Some(9), ..Mark::new(A, Topic::Clicks) };
+    let batch = store.begin().unwrap();
+    batch.move_mark(&gap, 0).unwrap();
+    batch.record_state(&state(A, 5), false, 0).unwrap();
+    // The gap was old: its witness held up the offset no more.
+    batch.record_offset(Topic::Clicks, Offset { partition: 0, next: 9, last: 0 }).unwrap();
+    batch.commit().unwrap();
+    let mut source = TopicSource::new(cluster, Arc::default());
+    source.begin(store.view()).unwrap();
+    let batch = store.begin().unwrap();
+    batch.pass(&gap, 8, "its disk burned", TimeMs(7)).unwrap();
+    batch.commit().unwrap();
+    source.begin(store.view()).unwrap();
+    read(&mut source, &store, A, 13);
+}
+
 #[test]
 fn a_seal_stands_whatever_the_clock_did_before_it() {
     let mut source = World::new().source;

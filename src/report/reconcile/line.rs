@@ -29,6 +29,8 @@ pub struct Line {
     /// What its edge told; never in one process.
     pub told: Option<KnownSpool>,
     pub mark: Mark,
+    /// So many were seen in Kafka or on the disk, behind gaps.
+    pub witnessed: u64,
     pub lost: u64,
     /// Kept on the edge; fed again in another spool; passed by command.
     pub parked: u64,
@@ -39,16 +41,16 @@ pub struct Line {
 
 impl Line {
     pub fn of(spool: SpoolId, topic: Topic) -> Line {
-        let (lost, parked, fed, attributed) = (0, 0, 0, 0);
+        let (witnessed, lost, parked, fed, attributed) = (0, 0, 0, 0, 0);
         let (mark, passed) = (Mark::new(spool, topic), Vec::new());
-        Line { spool, topic, disk: None, told: None, mark, lost, parked, fed, passed, attributed }
+        Line { spool, topic, disk: None, told: None, mark, witnessed, lost, parked, fed, passed, attributed }
     }
 
     /// As far as anybody knows.
     pub fn spooled(&self) -> u64 {
         let on_disk = self.disk.map_or(0, |disk| disk.records);
         let told = self.told.as_ref().and_then(|told| told.state.seq).map_or(0, |last| last.saturating_add(1));
-        on_disk.max(told).max(self.mark.next).max(self.mark.sealed.unwrap_or(0))
+        on_disk.max(told).max(self.mark.next).max(self.mark.sealed.unwrap_or(0)).max(self.witnessed)
     }
 
     /// Answered, and not in the spool.
@@ -65,7 +67,7 @@ impl Line {
     pub fn shipped(&self) -> u64 {
         let told = self.told.as_ref().map_or(0, |told| told.state.shipped);
         let cursor = self.disk.and_then(|disk| disk.shipped).unwrap_or(0);
-        told.max(cursor).max(self.mark.next)
+        told.max(cursor).max(self.mark.next).max(self.witnessed)
     }
 
     /// Answered, in the spool, and not known to be on disk then.

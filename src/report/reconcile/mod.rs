@@ -78,6 +78,7 @@ struct Applied {
     quarantined: Vec<Quarantine>,
     dead_letters: u64,
     attributed: HashMap<SpoolId, u64>,
+    witnessed: HashMap<SpoolId, u64>,
 }
 
 impl Applied {
@@ -91,6 +92,7 @@ impl Applied {
             quarantined: view.quarantined()?,
             dead_letters: view.dead_letter_count()?,
             attributed: view.attributed_by_spool()?.into_iter().collect(),
+            witnessed: view.witnessed()?.into_iter().collect(),
         })
     }
 }
@@ -209,6 +211,11 @@ fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
     for (spool, count) in &applied.attributed {
         if let Some(line) = lines.get_mut(spool) {
             line.attributed = *count;
+        }
+    }
+    for (spool, count) in &applied.witnessed {
+        if let Some(line) = lines.get_mut(spool) {
+            line.witnessed = *count;
         }
     }
     let mut lines: Vec<Line> = lines.into_values().collect();

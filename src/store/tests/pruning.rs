@@ -37,7 +37,9 @@ fn a_retired_mark_fences_as_before_and_is_found_by_its_spool() {
             batch.move_mark(&mark, 0).unwrap();
         }
         // Of the fifth was heard lately.
-        [(1, 10), (5, 90)].iter().for_each(|(spool, at)| batch.record_state(&state(*spool, *at), true, 0).unwrap());
+        for (spool, at) in [(1, 10), (5, 90)] {
+            batch.record_state(&state(spool, at), true, 0).unwrap();
+        }
         assert_eq!(batch.prune(Aged::SpoolStates, TimeMs(50), 9).unwrap(), 0);
         assert_eq!(batch.prune(Aged::Marks, TimeMs(50), 1).unwrap(), 1);
         assert_eq!(batch.prune(Aged::Marks, TimeMs(50), 9).unwrap(), 1);
