@@ -138,9 +138,9 @@ mod tests {
         };
         let (count, files) = read();
         assert_eq!(count, 1);
-        assert!(!files.changed_to().is_some());
+        assert!(files.changed_to().is_none());
         fs::write(path("c.txt"), "changed").unwrap();
-        assert!(!files.changed_to().is_some());
+        assert!(files.changed_to().is_none());
 
         fs::write(path("a.toml"), "22").unwrap();
         assert!(files.changed_to().is_some());
@@ -162,7 +162,7 @@ mod tests {
         let path = directory.path().join("a.toml");
         let mut files = Files::default();
         assert!(files.read(&path, 4).is_err());
-        assert!(!files.changed_to().is_some());
+        assert!(files.changed_to().is_none());
         fs::write(&path, "12345").unwrap();
         assert!(files.changed_to().is_some());
         assert!(files.read(&path, 4).is_err());
