@@ -16,6 +16,7 @@ mod later;
 mod later_metrics;
 mod memory;
 mod metrics;
+mod passes;
 mod pruning;
 mod record;
 mod run;
@@ -39,6 +40,7 @@ pub use later_metrics::WaitingMetrics;
 pub use memory::kept_ms;
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
+use passes::Passes;
 pub use run::{Parts, run};
 pub use source::{Item, Reach, Records, Source, SpoolReach};
 
@@ -68,9 +70,6 @@ const TIDY_EVERY_MS: i64 = 60_000;
 
 /// How often it is looked which catalog is the active one, where others may change it.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether an operator had a gap passed.
-const PASSED_EVERY: Duration = Duration::from_secs(2);
 
 /// Reports and refunds of one transaction where others decide too: each holds a lock, and a database has some thousands.
 const MAX_LOCKED: usize = 256;
@@ -107,12 +106,6 @@ pub struct Consumer<'p, S> {
     was_idle: bool,
 }
 
-/// Gaps that were passed by command.
-struct Passes {
-    known: u64,
-    looked: Instant,
-}
-
 impl<'p, S: Source> Consumer<'p, S> {
     /// Takes over a store: remembers what is in it. Valid until the first error.
     pub fn new(
@@ -133,7 +126,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
         let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
-        let passes = Passes { known: store.view().passed_count()?, looked: Instant::now() };
+        let passes = Passes::known(store.view())?;
         let (gaps, was_idle) = (0, false);
         Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, passes, gaps, was_idle })
     }
@@ -141,7 +134,7 @@ impl<'p, S: Source> Consumer<'p, S> {
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        if self.source.has_changed() || self.was_passed()? {
+        if self.source.has_changed() || self.passes.have_changed(self.store.view())? {
             self.begin_source()?;
         }
         let reach = match self.source.reach() {
@@ -171,16 +164,6 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.memory.marks = view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect();
         self.memory.marks.values().for_each(|mark| self.source.applied(mark.spool, mark.next));
         Ok(())
-    }
-
-    /// Whether a mark was moved over a gap by command, since it was last looked: nothing else tells of it.
-    fn was_passed(&mut self) -> Result<bool, StoreError> {
-        if self.passes.looked.elapsed() < PASSED_EVERY {
-            return Ok(false);
-        }
-        self.passes.looked = Instant::now();
-        let known = std::mem::replace(&mut self.passes.known, self.store.view().passed_count()?);
-        Ok(known != self.passes.known)
     }
 
     /// Where the source is, also when no record says so.
