@@ -110,14 +110,10 @@ impl Batch<'_> {
     }
 
     pub fn quarantine(&self, range: &Quarantine) -> Result<(), StoreError> {
-        let (reason, at) = match &range.fate {
-            Fate::Passed { reason, at } => (Some(reason.as_str()), Some(at.0)),
-            Fate::Lost | Fate::Parked | Fate::Fed => (None, None),
-        };
         self.execute(
-            "INSERT INTO quarantined (spool, first, last, parked, reason, at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO quarantined (spool, first, last, parked) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (spool, first) DO NOTHING",
-            params![bits(range.spool.0), range.first, range.last, range.fate.number(), reason, at],
+            params![bits(range.spool.0), range.first, range.last, range.fate.number()],
         )?;
         Ok(())
     }
@@ -142,8 +138,14 @@ impl Batch<'_> {
             return Err(StoreError::MarkMoved { spool: spool.0, expected: first });
         }
         self.move_mark(&Mark { next: last.saturating_add(1), gap: None, ..*mark }, first)?;
-        let fate = Fate::Passed { reason: reason.to_owned(), at };
-        self.quarantine(&Quarantine { spool, first, last, fate })
+        // Its first may have been parked, and fed again, before its own mark came there: the range is named all the same.
+        self.execute(
+            "INSERT INTO quarantined (spool, first, last, parked, reason, at_ms) VALUES (?1, ?2, ?3, 3, ?4, ?5)
+             ON CONFLICT (spool, first) DO UPDATE SET last = excluded.last, parked = 3, reason = excluded.reason,
+                 at_ms = excluded.at_ms",
+            params![bits(spool.0), first, last, reason, at.0],
+        )?;
+        Ok(())
     }
 
     pub fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
@@ -342,6 +344,22 @@ mod tests {
             // What the gap was seen by is still to come.
             assert_eq!(store.view().witnessed().unwrap(), [(SpoolId(9), 10)]);
             assert_eq!(store.view().marks().unwrap(), [Mark { next: 9, gap: None, ..gap }]);
+            let fate = Fate::Passed { reason: "the disk is gone".into(), at: TimeMs(7) };
+            let passed = Quarantine { spool: SpoolId(9), first: 5, last: 8, fate };
+            assert_eq!((store.view().quarantined().unwrap(), store.view().passed_count().unwrap()), (vec![passed], 1));
+        }
+    }
+
+    #[test]
+    fn a_passed_range_is_named_also_where_its_first_was_fed_again() {
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let gap = Mark { next: 5, gap: Some(9), ..Mark::new(SpoolId(9), Topic::Clicks) };
+            let batch = store.begin().unwrap();
+            batch.move_mark(&gap, 0).unwrap();
+            batch.unpark(SpoolId(9), 5).unwrap();
+            batch.pass(&gap, 8, "the disk is gone", TimeMs(7)).unwrap();
+            batch.commit().unwrap();
             let fate = Fate::Passed { reason: "the disk is gone".into(), at: TimeMs(7) };
             let passed = Quarantine { spool: SpoolId(9), first: 5, last: 8, fate };
             assert_eq!((store.view().quarantined().unwrap(), store.view().passed_count().unwrap()), (vec![passed], 1));

@@ -17,7 +17,7 @@ const AT_MOST: &str = "SET LOCAL statement_timeout = 2000";
 /// Rows that leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aged {
-    /// Applied to its end, and nothing was heard of it since: retired.
+    /// Applied to its end, no record of it is parked, and nothing was heard of it since: retired.
     Marks,
     /// What edges told of retired spools.
     SpoolStates,
@@ -65,7 +65,9 @@ impl Aged {
                 "marks",
                 "spool",
                 "retired = 0 AND sealed = next AND gap IS NULL AND witnessed <= next AND (last_ms IS NULL OR last_ms < ?1) AND NOT EXISTS
-                     (SELECT 1 FROM spool_states WHERE spool_states.spool = marks.spool AND at_ms >= ?1)",
+                     (SELECT 1 FROM spool_states WHERE spool_states.spool = marks.spool AND spool_states.at_ms >= ?1)
+                 AND NOT EXISTS
+                     (SELECT 1 FROM quarantined WHERE quarantined.spool = marks.spool AND parked = 1)",
             ),
             Aged::SpoolStates => (
                 "spool_states",

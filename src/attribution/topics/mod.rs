@@ -249,6 +249,19 @@ impl TopicSource {
         self.unproven.remove(&partition);
         self.seeks.remove(&partition);
         self.searches.leave(partition);
+        // Who has it now reads them: no offset went beyond what is not written down.
+        let topic = TOPICS[partition.topic].name();
+        self.states.retain(|_, (state, _, number)| (&*state.topic, *number) != (topic, partition.number));
+    }
+
+    /// Heartbeats and seals that may be written down when these marks are. Not a seal while records before it are only held:
+    /// with the seal in the store and the mark below it they would seem to be missing. They hold up the offset, so it is
+    /// read again where they are.
+    fn ripe(&self, moved: &[Mark]) -> Vec<u64> {
+        let next = |spool| moved.iter().find(|mark| mark.spool == spool).map(|mark| mark.next);
+        let is_ripe = |spool: SpoolId, is_seal: bool| !(is_seal && self.queues.holds(spool, next(spool)));
+        let states = self.states.iter();
+        states.filter(|(spool, state)| is_ripe(SpoolId(**spool), state.1)).map(|(spool, _)| *spool).collect()
     }
 
     /// Goes where a partition has to go on; what does not succeed now is tried again at the next look.
@@ -393,11 +406,12 @@ impl Source for TopicSource {
 
     fn has_news(&self) -> bool {
         let is_due = self.written.elapsed() >= WRITE_EVERY;
-        is_due && (!self.states.is_empty() || !self.unreadable.is_empty() || !self.offsets(&[]).is_empty())
+        is_due && (!self.ripe(&[]).is_empty() || !self.unreadable.is_empty() || !self.offsets(&[]).is_empty())
     }
 
     fn record(&mut self, batch: &Batch<'_>, moved: &[Mark]) -> Result<(), StoreError> {
-        for (state, sealed, partition) in std::mem::take(&mut self.states).into_values() {
+        for spool in self.ripe(moved) {
+            let Some((state, sealed, partition)) = self.states.remove(&spool) else { continue };
             if batch.record_state(&state, sealed, partition)? {
                 self.queues.state(SpoolId(state.spool), told(&state, sealed));
             }

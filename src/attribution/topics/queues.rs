@@ -331,6 +331,12 @@ impl Queues {
         })
     }
 
+    /// Whether records are held that are not applied, when all below `next` are.
+    pub fn holds(&self, spool: SpoolId, next: Option<u64>) -> bool {
+        let queue = self.spools.get(&spool);
+        queue.is_some_and(|queue| !queue.records.is_empty() && queue.end() > next.unwrap_or(queue.due))
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

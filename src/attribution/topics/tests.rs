@@ -110,6 +110,27 @@ fn what_a_heartbeat_says_is_shipped_holds_up_the_offset_until_it_is_there() {
     assert_eq!((world.source.queues.gaps().count(), world.offsets()), (0, vec![(0, 4)]));
 }
 
+/// Else the spool would seem to be cut short for as long as nobody applies them.
+#[test]
+fn a_seal_is_written_down_with_the_last_of_what_stands_before_it() {
+    let mut world = World::new();
+    let states = |world: &World| world.store.view().spool_states().unwrap().len();
+    [(0, 0), (1, 1), (2, 2)].iter().for_each(|(offset, seq)| world.hear(*offset, &record(A, *seq)));
+    world.hear(3, &Event::seal(&state(A, 3)));
+    world.hear(4, &record(B, 0));
+    world.apply(B, 0, 1);
+    world.apply(A, 0, 2);
+    assert_eq!((states(&world), world.offsets()), (0, vec![(0, 2)]));
+    world.apply(A, 2, 3);
+    assert_eq!((states(&world), world.offsets()), (1, vec![(0, 5)]));
+    // Of a partition that somebody else has now nothing is told.
+    world.hear(5, &record(B, 1));
+    world.hear(6, &Event::seal(&state(B, 2)));
+    world.source.leave(CLICKS);
+    world.apply(SpoolId(0xc), 0, 1);
+    assert_eq!(states(&world), 1);
+}
+
 #[test]
 fn a_position_is_of_the_topic_whose_record_stands_before_it() {
     let mut world = World::new();

@@ -84,12 +84,13 @@ struct Applied {
 impl Applied {
     fn read(view: View<'_>, disk: &Disk) -> Result<Applied, StoreError> {
         let told = view.spool_states()?;
-        let (marks, retired) = marks(view, disk, &told)?;
+        let quarantined = view.quarantined()?;
+        let (marks, retired) = marks(view, disk, &told, &quarantined)?;
         Ok(Applied {
             marks,
             retired,
             told,
-            quarantined: view.quarantined()?,
+            quarantined,
             dead_letters: view.dead_letter_count()?,
             attributed: view.attributed_by_spool()?.into_iter().collect(),
             witnessed: view.witnessed()?.into_iter().collect(),
@@ -97,11 +98,18 @@ impl Applied {
     }
 }
 
-/// All marks but those of retired spools, which are added up; but for those that somebody still has.
-fn marks(view: View<'_>, disk: &Disk, told: &[KnownSpool]) -> Result<(Vec<Mark>, Vec<Retired>), StoreError> {
+/// All marks but those of retired spools, which are added up; but for those that somebody still has, and those of which
+/// something has to be named, however long ago it was.
+fn marks(
+    view: View<'_>,
+    disk: &Disk,
+    told: &[KnownSpool],
+    quarantined: &[Quarantine],
+) -> Result<(Vec<Mark>, Vec<Retired>), StoreError> {
     let (mut marks, mut retired) = (view.marks()?, view.retired()?);
     let at_work: HashSet<SpoolId> = marks.iter().map(|mark| mark.spool).collect();
     let seen = disk.spooled.iter().map(|disk| disk.spool).chain(told.iter().map(|told| SpoolId(told.state.spool)));
+    let seen = seen.chain(quarantined.iter().map(|range| range.spool));
     let others: BTreeSet<SpoolId> = seen.filter(|spool| !at_work.contains(spool)).collect();
     for mark in view.retired_of(&others.into_iter().collect::<Vec<_>>())? {
         for sum in retired.iter_mut().filter(|sum| sum.topic == mark.topic) {

@@ -143,6 +143,26 @@ fn v10_parked_records_are_told_apart_from_lost_ones() {
     assert!(text.contains("PARKED spool 0000000000000001: ") && !text.contains("DAMAGE"), "{text}");
 }
 
+#[test]
+fn p6_what_has_to_be_healed_is_named_however_long_ago_it_was() {
+    let (verdict, text) = both(EMBEDDED, &Disk::default(), |batch| {
+        for (spool, fate) in [(1, Fate::Parked), (2, Fate::Lost), (3, Fate::Fed)] {
+            batch.move_mark(&mark(spool, 5, Some(5)), 0).unwrap();
+            batch.quarantine(&Quarantine { spool: SpoolId(spool), first: 2, last: 2, fate }).unwrap();
+        }
+        let passed = mark(4, 2, Some(5));
+        batch.move_mark(&passed, 0).unwrap();
+        batch.pass(&passed, 4, "its disk burned", TimeMs(0)).unwrap();
+        // What is parked stays, so that it is known on which edge it is.
+        assert_eq!(batch.prune(Aged::Marks, TimeMs(1), 9).unwrap(), 3);
+    });
+    assert_eq!(verdict, Verdict::Bad, "{text}");
+    for words in ["PARKED spool 0000000000000001", "DAMAGE spool 0000000000000002", "PASSED spool 0000000000000004"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(text.contains("\n1 records parked, and fed again in another spool\n"), "{text}");
+}
+
 /// A spool that no disk here has.
 fn told(spool: u64, records: u64, shipped: u64, at_ms: i64) -> SpoolState {
     let (seq, topic, edge) = (records.checked_sub(1), "clicks".to_owned(), "edge-7".to_owned());
