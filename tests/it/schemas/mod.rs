@@ -92,7 +92,7 @@ fn v1_every_event_of_a_spool_is_described_and_every_field_is_written() {
     assert_eq!(events.len(), 6 + 3 + 3);
     events.iter().for_each(assert_described);
     // Only the shipper and the pixel write these.
-    assert_eq!(unseen("click", &events), ["duplicate_of", "of_seq", "of_spool"]);
+    assert_eq!(unseen("click", &events), ["of_spool", "of_seq", "duplicate_of"]);
     assert_eq!(unseen("conversion", &events), ["unverified"]);
     assert_eq!(unseen("refund", &events), [""; 0]);
 
