@@ -1,6 +1,7 @@
 //! One connection that speaks HTTP/2: hyper's, and what it does when the door drains.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -92,8 +93,20 @@ where
                 self.say_last();
             }
         }
-        Pin::new(&mut self.connection).poll(cx)
+        let ended = Pin::new(&mut self.connection).poll(cx);
+        if let Poll::Ready(Err(error)) = &ended
+            && is_of_calm(error)
+        {
+            self.places.http2.floods.add_shared(1);
+        }
+        ended
     }
+}
+
+/// h2 found a flood before the guard did: resets before they were heard, continuations, small parts of bodies.
+fn is_of_calm(error: &hyper::Error) -> bool {
+    let of_h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    of_h2.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Nothing in it is pinned where it lies.
