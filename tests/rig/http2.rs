@@ -102,13 +102,30 @@ impl Raw {
 
     /// The next frame; `None` at the end, whichever way it came.
     pub fn read(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
+        let head = self.read_bytes(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let mut payload = vec![0; length as usize];
-        self.0.read_exact(&mut payload).ok()?;
+        let payload = self.read_bytes(length as usize)?;
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// Reads past what could not be written any more: what was said to us before is heard all the same.
+    fn read_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        let (mut all, mut had) = (vec![0; count], 0);
+        while had < count {
+            match self.0.conn.reader().read(&mut all[had..]) {
+                Ok(0) => return None,
+                Ok(more) => had += more,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.0.conn.read_tls(&mut self.0.sock).ok()? == 0 {
+                        return None;
+                    }
+                    self.0.conn.process_new_packets().ok()?;
+                }
+                Err(_) => return None,
+            }
+        }
+        Some(all)
     }
 
     /// The first of this kind.
