@@ -14,6 +14,7 @@
 
 mod accept;
 mod connection;
+mod forgotten;
 mod frame_guard;
 mod frames;
 mod guard;
@@ -36,10 +37,10 @@ mod turns;
 mod watch;
 mod wire;
 
+pub use forgotten::forget_body;
 pub use limits::{Bodies, Limits};
 pub use listen::listen;
 pub use places::Door;
 pub use refusal::{RETRY_AFTER_S, Refusal};
-pub use requests::forget_body;
 pub use router::router_service;
 pub use serve::{Listener, OnRuntime, OnThread, Spawn, serve};

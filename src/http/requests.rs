@@ -5,7 +5,7 @@
 //! and the service hears of none of it.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
 
-use super::limits::{FIELDS, FORGOTTEN_BODY_BYTES, LIST_BYTES, PATH_BYTES};
+use super::limits::{FIELDS, LIST_BYTES, PATH_BYTES};
 use super::places::Places;
 use super::refusal::{self, Refusal};
 
@@ -102,24 +102,6 @@ fn as_http1<B>(request: &mut Request<B>) {
     }
     let target = request.uri().path_and_query().cloned();
     *request.uri_mut() = target.map_or_else(|| Uri::from_static("*"), Uri::from);
-}
-
-/// Reads what still comes of a body that nobody wants, behind the answer: a client whose stream is reset instead may take
-/// that for an error. More than a little is reset all the same (contract E35). It ends with its connection, which ends when
-/// it has been idle for as long as it may. To be called on the thread of the connection.
-pub fn forget_body(mut body: Incoming) {
-    if body.is_end_stream() {
-        return;
-    }
-    tokio::task::spawn_local(async move {
-        let mut came = 0;
-        while came <= FORGOTTEN_BODY_BYTES {
-            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                Some(Ok(frame)) => came += frame.data_ref().map_or(0, |part| part.len() as u64),
-                _ => return,
-            }
-        }
-    });
 }
 
 /// The answer on its way.

@@ -151,10 +151,17 @@ fn the_api_reads_bodies_over_http2_and_answers_202() {
             let (answer, said) = post(body).await;
             assert_eq!(answer.status(), 202, "{}", String::from_utf8_lossy(&said));
         }
+        // Refused before its body is looked at: what the client still says of it makes no error of that.
+        let stranger = request("POST", "/v1/conversions");
+        assert_eq!(send(&requests, stranger, &[b' '; 5_000]).await.unwrap().0.status().as_u16() / 100, 4);
         // Longer than the windows: read as it comes, and refused for its size.
         let (answer, _) = post(" ".repeat(2_000_000)).await;
         assert_eq!(answer.status(), 413);
     });
+    let url = format!("https://{}/v1/conversions", server.api_tls.unwrap());
+    let curl = ["-sSk", "--http2", "-o", "/dev/null", "-w", "%{http_code}", "--data", "order", &url];
+    let output = Command::new("curl").args(curl).output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"4"), "{output:?}");
 }
 
 #[test]
