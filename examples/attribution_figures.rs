@@ -128,6 +128,7 @@ fn main() {
         settings: Settings { dedupe_window_ms: 10_000, clock_skew_ms: 120_000, max_report_delay_days: 14 },
         catalog: Arc::new(ArcSwap::from_pointee(snapshot)),
         clock: Arc::new(ManualClock::at(TimeMs(T0 + 3_600_000))),
+        keep_click_counts_days: 0,
     };
     let directory = tempfile::tempdir().unwrap();
     let metrics = AttributionMetrics::default();

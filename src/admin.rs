@@ -15,7 +15,7 @@ use axum::routing::get;
 use crate::metrics::Page;
 
 type WriteMetrics = Box<dyn Fn(&mut Page) + Send + Sync>;
-type NotReady = Box<dyn Fn() -> Option<String> + Send + Sync>;
+pub type NotReady = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What the listener shows: every stage brings a writer of its metrics, and whoever must be ready a check.
 pub struct Admin {

@@ -2,13 +2,28 @@
 //! the future or the past; the difference is worn down slowly, shown, and past a minute the node is not ready.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::TimeMs;
 
 /// Two real implementations: `WallClock`, and `ManualClock` in tests.
 pub trait Clock: Send + Sync {
     fn now(&self) -> TimeMs;
+}
+
+/// How often a sleep looks whether to stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Sleeps for `pause`, or until `stop` says so.
+pub fn sleep(pause: Duration, stop: &impl Fn() -> bool) {
+    let until = Instant::now() + pause;
+    while !stop() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
+    }
 }
 
 /// The largest part of a second by which a second of ours may be longer or shorter: 1 %.

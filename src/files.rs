@@ -2,10 +2,14 @@
 //!
 //! A file's stamp is taken before it is read, so a change while it is read is seen at the next look.
 
+mod watch;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+pub use watch::{Reloaded, watch};
 
 /// Everything a load has looked at, also what was not there.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,14 +76,10 @@ impl Files {
         Ok(text)
     }
 
-    /// True when something is not what was read.
-    pub fn changed(&self) -> bool {
-        self.seen.iter().any(|seen| seen.now() != *seen)
-    }
-
-    /// What lies there now, for comparing two looks.
-    pub fn look(&self) -> Files {
-        Files { seen: self.seen.iter().map(Seen::now).collect() }
+    /// What lies there now, when something is not what was read: for comparing two looks.
+    pub fn changed_to(&self) -> Option<Files> {
+        let now = Files { seen: self.seen.iter().map(Seen::now).collect() };
+        (now != *self).then_some(now)
     }
 }
 
@@ -138,21 +138,21 @@ mod tests {
         };
         let (count, files) = read();
         assert_eq!(count, 1);
-        assert!(!files.changed());
+        assert!(files.changed_to().is_none());
         fs::write(path("c.txt"), "changed").unwrap();
-        assert!(!files.changed());
+        assert!(files.changed_to().is_none());
 
         fs::write(path("a.toml"), "22").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
 
         let (_, files) = read();
         fs::write(path("new"), "33").unwrap();
         fs::rename(path("new"), path("a.toml")).unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
 
         let (_, files) = read();
         fs::write(path("z.toml"), "").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
         assert_eq!(read().0, 2);
     }
 
@@ -162,9 +162,9 @@ mod tests {
         let path = directory.path().join("a.toml");
         let mut files = Files::default();
         assert!(files.read(&path, 4).is_err());
-        assert!(!files.changed());
+        assert!(files.changed_to().is_none());
         fs::write(&path, "12345").unwrap();
-        assert!(files.changed());
+        assert!(files.changed_to().is_some());
         assert!(files.read(&path, 4).is_err());
         assert_eq!(files.read(&path, 5).unwrap(), "12345");
     }

@@ -58,6 +58,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod files;
+pub mod lock;
 pub mod metrics;
 pub mod role;
 pub mod toml_reader;

@@ -74,7 +74,23 @@ enum Command {
     Reship {
         /// 16 hex digits.
         spool: String,
-        from: u64,
+        #[arg(required_unless_present = "parked")]
+        from: Option<u64>,
+        /// Feed what is parked of it again instead, as a new spool.
+        #[arg(long, conflicts_with = "from")]
+        parked: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Go on behind a gap whose records nobody keeps any more. They never take effect.
+    Pass {
+        /// 16 hex digits.
+        spool: String,
+        first: u64,
+        last: u64,
+        /// Why they cannot be had back; kept with the books.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -154,7 +170,11 @@ fn main() -> ExitCode {
         Command::Serve { config, allow_changed_terms } => role::serve(config.config.as_deref(), allow_changed_terms),
         Command::Edge { config, drain_only: true, .. } => role::drain_only(config.config.as_deref()),
         Command::Edge { config, allow_changed_terms, .. } => role::edge(config.config.as_deref(), allow_changed_terms),
-        Command::Reship { spool, from, config } => role::reship(config.config.as_deref(), &spool, from),
+        Command::Reship { spool, from: Some(from), config, .. } => role::reship(config.config.as_deref(), &spool, from),
+        Command::Reship { spool, from: None, config, .. } => role::reship_parked(config.config.as_deref(), &spool),
+        Command::Pass { spool, first, last, reason, config } => {
+            role::pass(config.config.as_deref(), &spool, (first, last), &reason)
+        }
         Command::Topics(TopicsCommand::Create(file)) => role::topics_create(file.config.as_deref()),
         Command::Topics(TopicsCommand::Check(file)) => role::topics_check(file.config.as_deref()),
         Command::Attribution { config, allow_changed_terms } => {

@@ -27,7 +27,13 @@ fn clicks(server: &Server) {
     let url = format!("http://{}/phone?sub1=bench", server.edge);
     // The load first, on both cores; what is left over when it ends is what the consumer then works through alone.
     let wrk = std::process::Command::new("wrk")
-        .args(["-t2", "-c64", "-d10s", "-H", "User-Agent: Mozilla/5.0 bench"])
+        .args([
+            "-t2",
+            "-c64",
+            "-d10s",
+            "-H",
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ])
         .arg(&url)
         .output();
     assert!(wrk.expect("wrk").status.success());
@@ -53,8 +59,17 @@ fn spooled_clicks(server: &Server) -> u64 {
 
 fn conversions(server: &Server) {
     let (clicks, _) = books::reported(server);
-    let ids: Vec<String> =
-        (0..1_000).map(|_| server.edge().get("/phone", &[("User-Agent", "Mozilla/5.0 buyer")]).click_id()).collect();
+    let ids: Vec<String> = (0..1_000)
+        .map(|_| {
+            server
+                .edge()
+                .get(
+                    "/phone",
+                    &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 buyer")],
+                )
+                .click_id()
+        })
+        .collect();
     let mut api = server.api();
     let started = Instant::now();
     for batch in 0..CONVERSIONS / 1_000 {
@@ -78,7 +93,12 @@ fn delay(server: &Server) {
     let mut delays = Vec::with_capacity(SALES);
     let (mut edge, mut api) = (server.edge(), server.api());
     for sale in 0..SALES {
-        let click_id = edge.get("/phone", &[("User-Agent", "Mozilla/5.0 delay")]).click_id();
+        let click_id = edge
+            .get(
+                "/phone",
+                &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 delay")],
+            )
+            .click_id();
         let order = json!({"order_id": format!("D-{sale}"), "type": "sale", "click_id": click_id, "amount": 1_000});
         let response = api.post_json("/v1/conversions", TOKEN, &order);
         let accepted = Instant::now();

@@ -17,9 +17,10 @@ use crate::rig::server::TOKEN;
 const BACKLOG_S: u64 = 20;
 const BACKLOG_ORDERS: u64 = 5_000;
 
-/// The steady load: clicks a second, open loop, for so long; and how many orders are timed.
-const STEADY: u64 = 2_000;
+/// The steady loads: clicks a second, open loop, each for so long; how many orders are timed, and who clicks.
+const STEADY: [u64; 2] = [2_000, 5_000];
 const STEADY_S: u64 = 40;
+const LANES: u64 = 8;
 const TIMED: usize = 400;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -36,7 +37,9 @@ pub fn run() {
     cluster.reshape(shape);
     ship(&mut cluster, clicks + orders);
     apply(&mut cluster, clicks, orders);
-    steady(&mut cluster, clicks);
+    cluster.console.start();
+    let total = STEADY.iter().fold(clicks, |before, rate| steady(&mut cluster, *rate, before));
+    println!("books: {total} clicks answered = {total} reported");
     for process in cluster.processes() {
         println!("memory of {}: {:.0} MiB", process.name, resident_mib(process.pid()));
     }
@@ -124,14 +127,13 @@ fn apply(cluster: &mut Cluster, clicks: u64, orders: u64) {
 }
 
 /// Clicks at a constant rate, counted from their planned start; beside them orders, each timed from its 202 to its decision,
-/// and counts of clicks, each timed until the reports have them.
-fn steady(cluster: &mut Cluster, before: u64) {
-    cluster.console.start();
+/// and counts of clicks, each timed until the reports have them. Returns how many clicks were answered in all, checked.
+fn steady(cluster: &mut Cluster, per_s: u64, before: u64) -> u64 {
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let load: Vec<_> = (0..4_u64)
+    let load: Vec<_> = (0..LANES)
         .map(|lane| {
             let (stop, answered, edge) = (stop.clone(), answered.clone(), cluster.edges[0].edge);
-            std::thread::spawn(move || lane_of_load(lane, edge, &stop, &answered))
+            std::thread::spawn(move || lane_of_load(lane, per_s, edge, &stop, &answered))
         })
         .collect();
     let visible = {
@@ -148,7 +150,7 @@ fn steady(cluster: &mut Cluster, before: u64) {
     for number in 0..TIMED {
         let click = edge.get("/phone?sub1=timed", &[]);
         answered.fetch_add(1, Relaxed);
-        let id = format!("T-{number}");
+        let id = format!("T-{per_s}-{number}");
         let body = json!({"order_id": id, "type": "sale", "click_id": click.click_id(), "amount": 1_250_000});
         let answer = api.post_json("/v1/conversions", TOKEN, &body);
         assert_eq!(answer.status, 202);
@@ -173,13 +175,13 @@ fn steady(cluster: &mut Cluster, before: u64) {
     let total = before + answered.load(Relaxed);
     wait(|| reported(cluster) >= total);
     assert_eq!(reported(cluster), total, "clicks answered = clicks reported");
-    println!("books: {total} clicks answered = {total} reported");
+    total
 }
 
-/// A quarter of the load. Returns how late the latest request was, in milliseconds.
-fn lane_of_load(lane: u64, edge: std::net::SocketAddr, stop: &AtomicBool, answered: &AtomicU64) -> u64 {
+/// A part of the load. Returns how late the latest request was, in milliseconds.
+fn lane_of_load(lane: u64, per_s: u64, edge: std::net::SocketAddr, stop: &AtomicBool, answered: &AtomicU64) -> u64 {
     let mut client = Client::new(edge);
-    let (began, each) = (Instant::now(), Duration::from_secs(4) / STEADY as u32);
+    let (began, each) = (Instant::now(), Duration::from_secs(LANES) / per_s as u32);
     let mut worst = 0;
     for number in 0.. {
         if stop.load(Relaxed) {

@@ -5,6 +5,7 @@
 //! giving that back to the kernel takes long: replaced ones are kept until nobody else holds them and are dropped here,
 //! never by a reader.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -36,6 +37,8 @@ pub struct Current {
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotReloaded {
+    #[error("loading it panicked, told above")]
+    Panicked,
     #[error("{0}")]
     Violations(#[from] Violations),
     /// Contract P22.
@@ -73,7 +76,7 @@ impl Current {
 
     /// Loads again and logs what came of it. A bad catalog leaves the running one. `now` tells which terms are in force.
     pub fn reload(&self, now: TimeMs) -> Result<(), NotReloaded> {
-        let result = self.try_reload(now);
+        let result = unless_it_panics(|| self.try_reload(now));
         self.last_reload_successful.store(result.is_ok(), Relaxed);
         match &result {
             Ok(()) => {
@@ -89,14 +92,9 @@ impl Current {
         result
     }
 
-    /// True when a file is not what the last load read, whether that was taken or refused.
-    pub fn has_changed(&self) -> bool {
-        lock(&self.files).changed()
-    }
-
-    /// What lies there now: two equal looks tell that a change is complete.
-    pub(super) fn look(&self) -> Files {
-        lock(&self.files).look()
+    /// What lies there now, when a file is not what the last load read, whether that was taken or refused.
+    pub fn changed(&self) -> Option<Files> {
+        lock(&self.files).changed_to()
     }
 
     /// Drops replaced snapshots that nobody else holds; false when one is still held.
@@ -169,7 +167,25 @@ fn refusal(path: &Path, loaded: &Loaded, change: &ChangedTerms) -> Violation {
     }
 }
 
+/// A panic refuses what was loaded, as an error does: edges that meet the same files would all end of them at once, and
+/// not start again.
+fn unless_it_panics(load: impl FnOnce() -> Result<(), NotReloaded>) -> Result<(), NotReloaded> {
+    std::panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(NotReloaded::Panicked))
+}
+
 /// A panic while one of these is held leaves it as it was or empty: both may be used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p9_a_reload_that_panics_is_refused() {
+        let refused = unless_it_panics(|| panic!("on purpose")).unwrap_err();
+        assert!(matches!(refused, NotReloaded::Panicked));
+        assert!(unless_it_panics(|| Ok(())).is_ok());
+    }
 }

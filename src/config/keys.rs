@@ -128,8 +128,10 @@ sections! {
         cookie_max_age_s: Int<1, 34_560_000> = "34560000",
         /// Names this machine in click events; without it the host name.
         name: Option<String> = (none, "\"edge-1\""),
-        /// Patterns of bots, one a line, in place of the built-in list.
+        /// Names of bots, one a line, in place of the built-in list (docs/labels.md). Read again when it changes.
         bots_file: Option<PathBuf> = (none, "\"bots.txt\""),
+        /// Networks of data centres, one a line: clicks from there get the flag `datacenter`. Read again when it changes.
+        datacenters_file: Option<PathBuf> = (none, "\"datacenters.txt\""),
     }
     /// The door of merchants and operators.
     api: Api {
@@ -223,7 +225,7 @@ sections! {
         path: Option<PathBuf> = (none, "\"catalog.toml\""),
         /// Lets a reload change terms that are already in force.
         allow_changed_terms: bool = "false",
-        /// How often the files, and those of certificates, are looked at for changes; 0 looks only on SIGHUP.
+        /// How often the files are looked at for changes, the lists of the edge and certificates too; 0 looks only on SIGHUP.
         watch_interval_ms: Int<0, 3_600_000> = "1000",
     }
     /// The click ID.
@@ -267,6 +269,9 @@ sections! {
     report: Report {
         /// IANA time zone of days and hours in reports, and of dates without a time.
         time_zone: TimeZone = "\"UTC\"",
+        /// How long counts of clicks are kept; 0 is for ever. Reports of days before that have no clicks; orders, and what
+        /// they earned, stay.
+        keep_click_counts_days: Int<0, 36_500> = "0",
     }
     /// Bounds.
     limits: Limits {

@@ -185,6 +185,7 @@ fn resolved(mut keys: Keys, directory: &Path) -> Keys {
         &mut keys.catalog.path,
         &mut keys.click.keys_file,
         &mut keys.edge.bots_file,
+        &mut keys.edge.datacenters_file,
         &mut keys.edge.tls_certificate_file,
         &mut keys.edge.tls_key_file,
         &mut keys.edge.tls_directory,

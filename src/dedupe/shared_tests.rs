@@ -8,6 +8,7 @@ use super::*;
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::click::VisitorKey;
 use crate::dedupe::{Billable, Dedupe};
+use crate::event::Click;
 use crate::redis::testing::{self, Server, link_to};
 use crate::rollup::ClickKey;
 use crate::time::TimeMs;
@@ -17,6 +18,8 @@ const WINDOW: i64 = 10_000;
 /// With a cookie; `address` only matters without.
 fn click(number: u32, at: i64, visitor: u64) -> Click<'static> {
     Click {
+        of_spool: None,
+        of_seq: None,
         click_id: Some(Cow::Owned(format!("click-{number}"))),
         clicked_at_ms: TimeMs(1_795_000_000_000 + at),
         offer_id: OfferId(1),
@@ -45,9 +48,13 @@ fn dedupe() -> SharedDedupe {
     SharedDedupe::new(link_to(&testing::settings()), WINDOW)
 }
 
+fn glances<'c>(clicks: &[Click<'c>]) -> Vec<Glance<'c>> {
+    clicks.iter().cloned().map(Glance::from).collect()
+}
+
 fn judge(dedupe: &mut SharedDedupe, clicks: &[Click<'_>]) -> Vec<Option<u32>> {
     let number = |id: String| id.strip_prefix("click-").unwrap().parse().unwrap();
-    dedupe.judge(clicks).unwrap().into_iter().map(|id| id.map(number)).collect()
+    dedupe.judge(&glances(clicks)).unwrap().into_iter().map(|id| id.map(number)).collect()
 }
 
 #[test]
@@ -117,19 +124,52 @@ fn a_click_that_comes_late_is_no_duplicate_of_a_later_one() {
 fn a_slow_redis_holds_nobody_for_longer_than_its_time() {
     let server = Server::start(&[]);
     let settings = server.settings(None).with_timeout(Duration::from_millis(20));
-    let mut dedupe = SharedDedupe::new(link_to(&settings), WINDOW);
-    let begun = Instant::now();
-    // The first connection may take longer than 20 ms on a busy machine.
-    while dedupe.judge(&[click(1, 0, 1)]).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    server.signal(rustix::process::Signal::STOP);
-    let begun = Instant::now();
     let many: Vec<Click<'_>> = (0..4_096).map(|number| click(number, 1, number.into())).collect();
-    assert_eq!(dedupe.judge(&many), Err(Unavailable));
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
-    server.signal(rustix::process::Signal::CONT);
+    let many = glances(&many);
+    // A thread that loses its turn is late by no fault of Redis: of several tries one is in time.
+    let took = |_| {
+        let mut dedupe = SharedDedupe::new(link_to(&settings), WINDOW);
+        let begun = Instant::now();
+        // The first connection may take longer than 20 ms on a busy machine.
+        while dedupe.judge(&glances(&[click(1, 0, 1)])).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.signal(rustix::process::Signal::STOP);
+        let begun = Instant::now();
+        assert_eq!(dedupe.judge(&many), Err(Unavailable));
+        let took = begun.elapsed();
+        server.signal(rustix::process::Signal::CONT);
+        took
+    };
+    assert!((0..10).map(took).any(|took| took < Duration::from_millis(500)));
+}
+
+#[test]
+fn what_is_not_ours_in_redis_is_no_first_click() {
+    let mut dedupe = dedupe();
+    let others = [click(1, 0, 1), click(2, 0, 2), click(3, 0, 3), click(4, 0, 4)];
+    let glances = glances(&others);
+    let name = |click| Candidate::of(0, click, &mut Vec::new()).unwrap().lookup;
+    let names: Vec<Name> = glances.iter().map(name).collect();
+    let set = |name: &Name, value: &[u8]| {
+        let mut set = ::redis::cmd("SET");
+        set.arg(&name.key()[..]).arg(value);
+        set
+    };
+    let long = [&[0; 8][..], &[b'x'; 300]].concat();
+    dedupe.link.ask(&[set(&names[0], b"short"), set(&names[1], &long), set(&names[2], &[255; 20])]).unwrap();
+    assert_eq!(judge(&mut dedupe, &others), [None; 4]);
+    assert_eq!(judge(&mut dedupe, &[click(5, 1, 4)]), [Some(4)], "behind them");
+}
+
+#[test]
+fn an_answer_that_was_cut_off_tells_what_is_whole() {
+    let whole = [&[0, 3, 0, 2][..], b"ab", &[1, 0, 0, 0]].concat();
+    assert_eq!(Stood(&whole).collect::<Vec<_>>(), [(3, &b"ab"[..]), (256, &b""[..])]);
+    for cut in 0..whole.len() {
+        assert!(Stood(&whole[..cut]).count() <= 1, "{cut}");
+    }
 }
 
 /// Which clicks the rule of one process counts.
@@ -217,7 +257,7 @@ fn what_is_first_is_remembered_for_ten_minutes_at_least() {
         let click = click(1, 0, window as u64);
         judge(&mut dedupe, std::slice::from_ref(&click));
         let mut ttl = ::redis::cmd("PTTL");
-        ttl.arg(&Candidate::of(0, &click).unwrap().lookup[..]);
+        ttl.arg(&Candidate::of(0, &Glance::from(click), &mut Vec::new()).unwrap().lookup.key()[..]);
         let answers = dedupe.link.ask(&[ttl]).unwrap();
         let [Value::Int(left)] = answers[..] else { panic!("no PTTL") };
         assert!((at_least - 60_000..=at_least).contains(&left), "{left}");
@@ -238,6 +278,7 @@ fn what_a_batch_costs_in_time() {
             })
             .collect();
         number += 4_096;
+        let clicks = glances(&clicks);
         let begun = Instant::now();
         dedupe.judge(&clicks).unwrap();
         took.push(begun.elapsed());

@@ -144,9 +144,7 @@ impl Edge {
 
     fn count_flags(&self, clicked: &Clicked) {
         if clicked.spooled.is_some() {
-            self.metrics.bots.add(clicked.flags.bot.into());
-            self.metrics.prefetches.add(clicked.flags.prefetch.into());
-            self.metrics.non_navigations.add(clicked.flags.non_navigation.into());
+            self.metrics.count_flags(clicked.flags);
         }
     }
 }

@@ -9,10 +9,12 @@ use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, REFERER, USER_AGENT};
 
 use super::event::Object;
-use super::labels::{Bots, Flags};
+use super::labels::Flags;
+use super::lists::Lists;
 use super::location::{self, Ours};
 use super::query::{Parameter, Query, cut};
 use super::random::{Random, Unguessable};
+use super::remembered::Remembered;
 use super::visitor::{self, AddressKeys};
 use crate::catalog::rulebook::{OfferStatus, PublisherStatus};
 use crate::catalog::template::MacroValues;
@@ -38,7 +40,6 @@ pub struct Settings {
     pub name: String,
     pub ip: IpPrivacy,
     pub visitor: VisitorPrivacy,
-    pub bots: Bots,
     pub keys: Arc<Keys>,
     pub disk_wait: DiskWait,
 }
@@ -68,7 +69,15 @@ pub struct Clicked {
 pub struct Clicks {
     /// Looks for a newer snapshot by one load; nothing shared is written.
     catalog: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    /// The same for the lists of bots and data centres.
+    lists: Cache<Arc<ArcSwap<Lists>>, Arc<Lists>>,
     pub desk: Desk,
+}
+
+/// What a click is looked up in: read alone, and replaced from elsewhere.
+struct Known<'s> {
+    snapshot: &'s Snapshot,
+    lists: &'s Lists,
 }
 
 /// Everything a worker keeps between clicks.
@@ -78,6 +87,7 @@ pub struct Desk {
     clock: Arc<dyn Clock>,
     latest: TimeMs,
     random: Random,
+    remembered: Remembered,
     unguessable: Unguessable,
     address_keys: AddressKeys,
     query: Query,
@@ -98,16 +108,19 @@ struct Target<'s> {
 impl Clicks {
     pub fn new(
         catalog: Arc<ArcSwap<Snapshot>>,
+        lists: Arc<ArcSwap<Lists>>,
         settings: Arc<Settings>,
         writer: Writer,
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<Clicks> {
+        let mut random = Random::seeded()?;
         let desk = Desk {
             settings,
             writer,
             clock,
             latest: TimeMs(i64::MIN),
-            random: Random::seeded()?,
+            remembered: Remembered::new(random.next()),
+            random,
             unguessable: Unguessable::new(),
             address_keys: AddressKeys::new(),
             query: Query::default(),
@@ -115,7 +128,7 @@ impl Clicks {
             event: Vec::with_capacity(8_192),
             location: Vec::with_capacity(4_096),
         };
-        Ok(Clicks { catalog: Cache::new(catalog), desk })
+        Ok(Clicks { catalog: Cache::new(catalog), lists: Cache::new(lists), desk })
     }
 
     /// A click on `/{code}` or `/click`; `None` where code or offer are unknown. Leaves the page in `location`. HEAD
@@ -128,24 +141,26 @@ impl Clicks {
         peer: IpAddr,
         is_head: bool,
     ) -> Option<Clicked> {
-        self.desk.click(self.catalog.load(), path, query, headers, peer, is_head)
+        let known = Known { snapshot: self.catalog.load(), lists: self.lists.load() };
+        self.desk.click(known, path, query, headers, peer, is_head)
     }
 }
 
 impl Desk {
     fn click(
         &mut self,
-        snapshot: &Snapshot,
+        known: Known<'_>,
         path: &str,
         query: &str,
         headers: &HeaderMap,
         peer: IpAddr,
         is_head: bool,
     ) -> Option<Clicked> {
+        let Known { snapshot, lists } = known;
         self.query.read(query);
         let target = self.find(snapshot, path)?;
         let clicked_at = self.now();
-        let mut flags = Flags::of(headers, &self.settings.bots);
+        let mut flags = Flags::of(headers, peer, lists, &mut self.remembered);
         flags.truncated = self.query.truncated;
         let known = visitor::from_cookie(headers);
         let visitor = known.or_else(|| self.unguessable.sixteen().ok().map(VisitorId::new))?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::labels::{Flags, LABELS};
 use crate::metrics::{Counter, Histogram, Page};
 
 /// How a request was answered (contract P28).
@@ -35,14 +36,18 @@ const OUTCOMES: [(Outcome, &str); 9] = [
 pub struct Metrics {
     outcomes: [Counter; OUTCOMES.len()],
     pub seconds: Histogram,
-    pub bots: Counter,
-    pub prefetches: Counter,
-    pub non_navigations: Counter,
+    flags: [Counter; LABELS],
 }
 
 impl Metrics {
     pub fn count(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].add(1);
+    }
+
+    pub fn count_flags(&self, flags: Flags) {
+        for ((set, _), counter) in flags.labels().into_iter().zip(&self.flags) {
+            counter.add(set.into());
+        }
     }
 }
 
@@ -60,13 +65,10 @@ pub fn write(workers: &[Arc<Metrics>], turned_away: u64, page: &mut Page) {
         "From the parsed request to its answer, the wait for the disk included.",
         workers.iter().map(|worker| &worker.seconds),
     );
-    page.counter(
-        "afflux_edge_flagged_total",
-        "Clicks by label.",
-        &[
-            (&[("flag", "bot")], sum(&|m| m.bots.value())),
-            (&[("flag", "prefetch")], sum(&|m| m.prefetches.value())),
-            (&[("flag", "non_navigation")], sum(&|m| m.non_navigations.value())),
-        ],
-    );
+    let flagged: [_; LABELS] = std::array::from_fn(|at| {
+        let (_, name) = Flags::default().labels()[at];
+        ([("flag", name)], sum(&|m| m.flags[at].value()))
+    });
+    let samples: Vec<_> = flagged.iter().map(|(label, value)| (&label[..], *value)).collect();
+    page.counter("afflux_edge_flagged_total", "Clicks by label.", &samples);
 }

@@ -3,22 +3,27 @@
 //! `answer` is what a request meets: method, path, headers. `click` is the click itself, one plain function that reads
 //! like the contract. Each worker thread has its own of everything; what it shares it only reads.
 //!
-//! Not here yet: `/pixel.gif`, the data-centre list, addresses from a proxy.
+//! Not here yet: `/pixel.gif`, addresses from a proxy.
 
 mod answer;
+mod bots;
 mod click;
 mod event;
 mod https;
 mod labels;
+mod lists;
 mod location;
 pub mod metrics;
+mod networks;
 mod query;
 mod random;
+mod remembered;
+mod shape;
 mod visitor;
 
 pub use answer::{Answer, Edge, Peer};
 pub use click::{Clicks, DiskWait, Settings};
-pub use labels::{BadBots, Bots};
+pub use lists::{BadList, CurrentLists, Places};
 pub use metrics::Metrics;
 
 /// Header fields that a click reads, for the door: all others need not be parsed.

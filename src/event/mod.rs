@@ -6,6 +6,7 @@ mod click;
 mod conversion;
 mod conversion_id;
 mod extra;
+mod glance;
 mod refund;
 mod same;
 mod told;
@@ -14,8 +15,9 @@ pub use click::Click;
 pub use conversion::{Conversion, Item, MerchantStatus};
 pub use conversion_id::{ConversionId, ConversionIds};
 pub use extra::Extra;
+pub use glance::Glance;
 pub use refund::{Refund, RefundItem, RefundReason};
-pub use told::{Address, Parked, SpoolState, address};
+pub use told::{Address, NUMBERS, Parked, SpoolState, Unparked, address, readdressed};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub enum Event<'a> {
     Seal(Box<SpoolState>),
     /// In place of a record.
     Parked(Parked),
+    /// Behind a record that was parked and is fed again.
+    Unparked(Unparked),
     /// An event that this version does not know; readers skip it (contract V3).
     Other(String),
 }
@@ -54,6 +58,10 @@ impl<'a> Event<'a> {
         written("parked", parked)
     }
 
+    pub fn unparked(unparked: &Unparked) -> String {
+        written("unparked", unparked)
+    }
+
     pub fn parse(record: &'a [u8]) -> Result<Event<'a>, NotAnEvent> {
         #[derive(Deserialize)]
         struct Head<'a> {
@@ -72,6 +80,7 @@ impl<'a> Event<'a> {
             "heartbeat" => Event::Heartbeat(serde_json::from_slice(record)?),
             "seal" => Event::Seal(serde_json::from_slice(record)?),
             "parked" => Event::Parked(serde_json::from_slice(record)?),
+            "unparked" => Event::Unparked(serde_json::from_slice(record)?),
             other => Event::Other(other.to_owned()),
         })
     }

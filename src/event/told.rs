@@ -47,6 +47,21 @@ pub struct Parked {
     pub parked_at_ms: TimeMs,
 }
 
+/// Stands behind a record that was parked in another spool and is fed again in this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unparked {
+    #[serde(with = "hex")]
+    pub spool: u64,
+    #[serde(deserialize_with = "number")]
+    pub seq: u64,
+    /// Where a `parked` event stands in its place.
+    #[serde(with = "hex")]
+    pub of_spool: u64,
+    #[serde(deserialize_with = "number")]
+    pub of_seq: u64,
+    pub unparked_at_ms: TimeMs,
+}
+
 /// Numbers of records, and all that is counted in them, are below this: with a microsecond for each a spool takes nine
 /// years to get there. What says more is no record of ours, and would not fit into what is computed and stored.
 pub const NUMBERS: u64 = 1 << 48;
@@ -77,6 +92,38 @@ pub fn address(record: &[u8]) -> Option<Address<'_>> {
         Some(Address { event: head.event, spool: head.spool, seq: head.seq })
     })?;
     address.seq.is_none_or(|seq| seq < NUMBERS).then_some(address)
+}
+
+/// The same event as another record: under this spool and number. `None` for what our writers did not write under `from`.
+/// A click has no ID by which it counts once, so it says whose place it takes; otherwise nothing changes.
+pub fn readdressed(record: &[u8], from: (u64, u64), to: (u64, u64)) -> Option<Vec<u8>> {
+    let address = written_by_us(record)?;
+    if (address.spool, address.seq) != (from.0, Some(from.1)) {
+        return None;
+    }
+    let head = |(spool, seq): (u64, u64)| {
+        format!(r#"{{"event":"{}","schema":1,"spool":"{spool:016x}","seq":{seq}"#, address.event)
+    };
+    let rest = record.strip_prefix(head(from).as_bytes())?;
+    let of = if address.event == "click" { of(from) } else { String::new() };
+    Some([head(to).as_bytes(), of.as_bytes(), without_former(rest)].concat())
+}
+
+const OF_SPOOL: &str = r#","of_spool":""#;
+const OF_SEQ: &str = r#"","of_seq":"#;
+
+fn of((spool, seq): (u64, u64)) -> String {
+    format!("{OF_SPOOL}{spool:016x}{OF_SEQ}{seq}")
+}
+
+/// What was fed before, and is parked again, took the place of the last one alone.
+fn without_former(rest: &[u8]) -> &[u8] {
+    let former = || {
+        let seq = rest.strip_prefix(OF_SPOOL.as_bytes())?.get(16..)?.strip_prefix(OF_SEQ.as_bytes())?;
+        let digits = seq.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        seq.get(digits..)
+    };
+    former().unwrap_or(rest)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +181,29 @@ mod tests {
         {
             assert_eq!(address(wrong), None);
         }
+    }
+
+    #[test]
+    fn v10_a_record_that_is_fed_again_changes_its_address_alone_and_a_click_says_whose_place_it_takes() {
+        let text = |bytes: Option<Vec<u8>>| String::from_utf8(bytes.unwrap()).unwrap();
+        let refund = br#"{"event":"refund","schema":1,"spool":"00000000000000ff","seq":12,"order_id":"\"seq\":12"}"#;
+        let wanted = r#"{"event":"refund","schema":1,"spool":"0000000000000007","seq":0,"order_id":"\"seq\":12"}"#;
+        assert_eq!(text(readdressed(refund, (255, 12), (7, 0))), wanted);
+
+        let record =
+            br#"{"event":"click","schema":1,"spool":"00000000000000ff","seq":12,"click_id":"x","sub1":"\"seq\":12"}"#;
+        let fed = readdressed(record, (255, 12), (7, 0)).unwrap();
+        let wanted = r#"{"event":"click","schema":1,"spool":"0000000000000007","seq":0,"of_spool":"00000000000000ff","of_seq":12,"click_id":"x","sub1":"\"seq\":12"}"#;
+        assert_eq!(String::from_utf8(fed.clone()).unwrap(), wanted);
+        // Parked once more.
+        let wanted = r#"{"event":"click","schema":1,"spool":"0000000000000009","seq":4,"of_spool":"0000000000000007","of_seq":0,"click_id":"x","sub1":"\"seq\":12"}"#;
+        assert_eq!(text(readdressed(&fed, (7, 0), (9, 4))), wanted);
+        assert_eq!(readdressed(record, (255, 1), (7, 0)), None);
+        assert_eq!(readdressed(b"rubbish", (255, 12), (7, 0)), None);
+        let unparked = Unparked { spool: 7, seq: 1, of_spool: 255, of_seq: 12, unparked_at_ms: TimeMs(1) };
+        let written = Event::unparked(&unparked);
+        assert!(matches!(Event::parse(written.as_bytes()), Ok(Event::Unparked(read)) if read == unparked));
+        assert_eq!(written_by_us(written.as_bytes()).and_then(|address| address.seq), Some(1));
     }
 
     #[test]

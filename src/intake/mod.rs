@@ -61,6 +61,11 @@ impl Intake {
         self.metrics.write(&self.index, page);
     }
 
+    /// The order index's thread, when it has ended by itself.
+    pub fn lost_thread(&self) -> Option<&'static str> {
+        self.index.is_lost().then_some(order_index::THREAD)
+    }
+
     /// Questions to the order index that got no answer.
     pub fn index_unavailable(&self) -> u64 {
         self.index.unavailable.value()

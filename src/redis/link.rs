@@ -71,7 +71,12 @@ impl Link {
 
     /// Calls a script, which is loaded if the server does not know it.
     pub fn call(&mut self, script: &Script, command: &Cmd) -> Result<Value, NoAnswer> {
-        let (deadline, command) = (self.deadline(), std::slice::from_ref(command));
+        self.call_until(script, command, self.deadline())
+    }
+
+    /// For several questions that share a time.
+    pub fn call_until(&mut self, script: &Script, command: &Cmd, deadline: Instant) -> Result<Value, NoAnswer> {
+        let command = std::slice::from_ref(command);
         let mut answered = self.exchange(command, deadline);
         if matches!(&answered, Err(Failure::Refused(error)) if error.kind() == NO_SCRIPT) {
             answered = self.exchange(&[script.load()], deadline);

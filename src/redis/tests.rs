@@ -25,21 +25,41 @@ fn text(value: &str) -> Value {
 #[test]
 fn a_late_answer_is_never_taken_for_the_next_ones() {
     let server = Server::start(&[]);
-    let mut link = link_to(&server.settings(None).with_timeout(Duration::from_millis(100)));
-    assert!(link.ask(&[set("a", "1"), set("b", "2")]).is_ok());
+    let mut link = link_to(&server.settings(None).with_timeout(TIMEOUT));
+    until_answered(&mut link, &[set("a", "1"), set("b", "2")]);
+    let connections = link.metrics().connections.value();
     server.signal(Signal::STOP);
     let begun = Instant::now();
     assert_eq!(link.ask(&[get("a")]), Err(NoAnswer::Unavailable));
-    assert!(begun.elapsed() >= Duration::from_millis(95) && begun.elapsed() < Duration::from_millis(400));
-    // In a pause it is refused at once.
-    let begun = Instant::now();
-    assert_eq!(link.ask(&[get("a")]), Err(NoAnswer::Unavailable));
-    assert!(begun.elapsed() < Duration::from_millis(20));
+    assert!(begun.elapsed() >= TIMEOUT.mul_f64(0.95));
     server.signal(Signal::CONT);
     assert_eq!(until_answered(&mut link, &[get("b")]), [text("2")]);
-    let metrics = link.metrics();
-    assert_eq!((metrics.outages.value(), metrics.down.value(), metrics.connections.value()), (1, 0, 2));
-    assert!(metrics.unanswered.value() >= 2);
+    assert!(link.metrics().connections.value() > connections, "another one than that which the late answer came by");
+    assert_eq!(link.metrics().down.value(), 0);
+}
+
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_question_has_its_time_and_in_a_pause_it_is_refused_at_once() {
+    let server = Server::start(&[]);
+    // A thread that loses its turn is late by no fault of a link: of several links one has it in time.
+    let is_in_time = |_| {
+        let mut link = link_to(&server.settings(None).with_timeout(TIMEOUT));
+        until_answered(&mut link, &[set("a", "1")]);
+        let outages = link.metrics().outages.value();
+        server.signal(Signal::STOP);
+        let took = [(); 2].map(|()| {
+            let begun = Instant::now();
+            assert_eq!(link.ask(&[get("a")]), Err(NoAnswer::Unavailable));
+            begun.elapsed()
+        });
+        server.signal(Signal::CONT);
+        assert_eq!(link.metrics().outages.value() - outages, 1);
+        assert!(link.metrics().unanswered.value() >= 2);
+        took[0] < 4 * TIMEOUT && took[1] < TIMEOUT / 5
+    };
+    assert!((0..20).any(is_in_time));
 }
 
 fn until_answered(link: &mut Link, commands: &[Cmd]) -> Vec<Value> {

@@ -74,23 +74,23 @@ fn build(file: Option<&Path>, allow_changed_terms: bool) -> Result<Built, Failur
 async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let admin_address = built.admin.local_addr().map_err(Failure::internal)?;
     let metrics = Arc::new(Metrics::default());
-    let threads = start_threads(&built, &metrics)?;
-    let lost = threads.lost();
+    let lost = Lost::default();
+    let threads = start_threads(&built, &metrics, &lost)?;
     let Built { base, admin: listener, .. } = built;
-    let admin = Arc::new(observed_by(&base, metrics, lost.clone()));
-    running::serve_admin(listener, admin.clone())?;
-    let reloads = running::watch_files(&base, &TlsOfDoors::default())?;
+    let admin = Arc::new(observed_by(&base, metrics, &lost));
+    running::serve_admin(listener, admin.clone(), &lost)?;
+    let reloads = running::watch_files(&base, &TlsOfDoors::default(), None, &lost)?;
     tracing::info!(admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reloads, &lost).await;
+    running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None).await;
     running::drain(&base, &mut signals, &admin, move || threads.stop()).await;
     tracing::info!("stopped");
     lost.or(Exit::Ok)
 }
 
 /// All of them end after what is at hand; the next process finds the rest where the store says.
-fn start_threads(built: &Built, metrics: &Arc<Metrics>) -> Result<Threads, Failure> {
-    let mut threads = Threads::default();
+fn start_threads(built: &Built, metrics: &Arc<Metrics>, lost: &Lost) -> Result<Threads, Failure> {
+    let mut threads = Threads::watched_by(lost);
     let Built { base, place, cluster, .. } = built;
     let config = &base.config.attribution;
     let (grace_ms, key_wait_ms) = (config.grace_ms.0 as i64, config.unknown_key_wait_ms.0 as i64);
@@ -155,9 +155,9 @@ fn message(view: View<'_>, told: &Told) -> Result<Option<Message>, StoreError> {
     Ok(Some(Message { key, revision, facts }))
 }
 
-fn observed_by(base: &Base, metrics: Arc<Metrics>, lost: Lost) -> Admin {
+fn observed_by(base: &Base, metrics: Arc<Metrics>, lost: &Lost) -> Admin {
     let mut admin = observed::base(base);
-    admin.not_ready.push(Box::new(move || lost.trouble()));
+    admin.not_ready.push(lost.not_ready());
     admin.metrics.push(Box::new(move |page| {
         metrics.attribution.write(page);
         metrics.waiting.write(page);
@@ -166,16 +166,7 @@ fn observed_by(base: &Base, metrics: Arc<Metrics>, lost: Lost) -> Admin {
         metrics.outbox.write(page);
         metrics.producer.write(page);
         LinkMetrics::write(&[("touches", &*metrics.link)], page);
-        for (name, help, counter) in [
-            ("afflux_touch_left_out_total", "Touches beyond `touch.visitor_day_touches`.", &metrics.touches.left_out),
-            (
-                "afflux_touch_moved_total",
-                "Times that the index stood elsewhere than where it was left.",
-                &metrics.touches.moved,
-            ),
-        ] {
-            page.counter(name, help, &[(&[], counter.value())]);
-        }
+        metrics.touches.write(page);
     }));
     admin
 }

@@ -76,6 +76,7 @@ impl Base {
             catalog: self.catalog.handle(),
             clock: self.clock.clone(),
             layout,
+            keep_click_counts_days: self.config.report.keep_click_counts_days.0 as u32,
         }
     }
 }

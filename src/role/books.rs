@@ -51,8 +51,7 @@ pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     let store = place::place(&config).map_err(Failure::usage)?;
     printed(|out| {
         let disk = disk(&config)?;
-        let cluster = matches!(store, Place::Postgres(_)) || config.kafka.bootstrap_servers.is_some();
-        let asked = books::Asked { cluster, now: WallClock::start().now() };
+        let asked = asked(&config, &store);
         match command::open(&store) {
             Ok(mut reader) => books::reconcile(Some(&mut reader), &disk, asked, out),
             Err(CommandError::Open(OpenError::Missing(_))) => books::reconcile(None, &disk, asked, out),
@@ -61,7 +60,12 @@ pub fn reconcile(file: Option<&Path>) -> Result<Exit, Failure> {
     })
 }
 
-fn disk(config: &Config) -> Result<books::Disk, CommandError> {
+pub fn asked(config: &Config, store: &Place) -> books::Asked {
+    let cluster = matches!(store, Place::Postgres(_)) || config.kafka.bootstrap_servers.is_some();
+    books::Asked { cluster, now: WallClock::start().now() }
+}
+
+pub fn disk(config: &Config) -> Result<books::Disk, CommandError> {
     let surveyed = inspect::survey(&config.spool.directory)?;
     let spooled = surveyed.spools.into_iter().map(|survey| books::Spooled {
         spool: survey.position.spool,

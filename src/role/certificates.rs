@@ -3,11 +3,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
 use super::Failure;
-use super::base::Base;
 use crate::clock::{Clock, WallClock};
 use crate::config::{Config, HttpsPort};
 use crate::metrics::Page;
@@ -41,18 +38,9 @@ impl TlsOfDoors {
         }
     }
 
-    /// Reloads what there is when it is asked to and when files change, until what is returned is dropped.
-    pub fn watch(&self, base: &Base) -> Result<SyncSender<()>, Failure> {
-        let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
-        let servers: Vec<Arc<Server>> = self.edge.iter().chain(&self.api).cloned().collect();
-        let (ask, asked) = sync_channel(1);
-        if servers.is_empty() {
-            return Ok(ask);
-        }
-        let clock = base.clock.clone();
-        let thread = std::thread::Builder::new().name("certificates".into());
-        thread.spawn(move || tls::watch(&servers, interval, &asked, &*clock)).map_err(Failure::internal)?;
-        Ok(ask)
+    /// Those there are.
+    pub fn servers(&self) -> Vec<Arc<Server>> {
+        self.edge.iter().chain(&self.api).cloned().collect()
     }
 }
 

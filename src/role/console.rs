@@ -60,6 +60,7 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let (api_address, admin_address) = (address(&api)?, address(&admin)?);
     let tls_address = api_tls.as_ref().map(address).transpose()?.map(display);
     let (stop, stopping) = watch::channel(false);
+    let lost = Lost::default();
 
     let zone = base.config.report.time_zone.0.clone();
     let readers = base.config.postgresql.readers.0 as usize;
@@ -67,18 +68,19 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     let router = crate::api::router([report::routes(reports.clone())]);
     let door = Door::new(base.limits(descriptors), Bodies::Passed, |_| true);
     let listeners = running::api_listeners(api, api_tls, tls.api.as_ref());
-    let served = running::serve_api(listeners, door.clone(), router, stopping)?;
+    let served = running::serve_api(listeners, door.clone(), router, stopping, &lost)?;
     let mut watched = observed::base(&base);
     watched.metrics.push(Box::new(move |page| observed::api_door(&door, page)));
     let certificates = tls.clone();
     watched.metrics.push(Box::new(move |page| certificates.write_metrics(page)));
     watched.metrics.push(Box::new(move |page| reports.write_metrics(page)));
+    watched.not_ready.push(lost.not_ready());
     let watched = Arc::new(watched);
-    running::serve_admin(admin, watched.clone())?;
-    let reloads = running::watch_files(&base, &tls)?;
+    running::serve_admin(admin, watched.clone(), &lost)?;
+    let reloads = running::watch_files(&base, &tls, None, &lost)?;
     tracing::info!(api = %api_address, api_tls = tls_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reloads, &Lost::default()).await;
+    running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None).await;
     let close = move || {
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);
@@ -87,5 +89,5 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     };
     running::drain(&base, &mut signals, &watched, close).await;
     tracing::info!("stopped");
-    Ok(Exit::Ok)
+    lost.or(Exit::Ok)
 }

@@ -5,28 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::base::{Base, KeysFrom};
 use super::certificates::TlsOfDoors;
 use super::cluster::{cluster, required};
 use super::doors::Doors;
 use super::house::{self, House};
 use super::links::{self, Links};
-use super::observed::{self, Answering};
+use super::open_doors::{OpenDoors, Visited};
 use super::shipping::Shipping;
 use super::signals::{Asked, Signals};
-use super::{Exit, Failure, configured, descriptors, edge_worker, logging, running};
+use super::threads::Lost;
+use super::{Exit, Failure, configured, descriptors, logging, running};
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::dedupe::shared::SharedDedupe;
-use crate::http::{Bodies, Door};
-use crate::intake::OrderIndex;
+use crate::intake::{self, OrderIndex};
 use crate::kafka::Cluster;
 use crate::redis::Link;
 use crate::shipper::{Duplicates, Unavailable};
 use crate::spool::{Spools, inspect};
-use crate::{edge as door, intake};
 
 /// How long a stop waits for Kafka to take what is left, at most, and which part of the deadline that may be.
 const LAST_SHIPPING: Duration = Duration::from_secs(5);
@@ -65,42 +62,29 @@ struct Listening {
 async fn run(listening: Listening, cluster: Cluster, hints: Hints, mut signals: Signals) -> Result<Exit, Failure> {
     let Listening { house, doors, tls, descriptors } = listening;
     let addresses = doors.addresses().map_err(Failure::internal)?;
-    let (stop, stopping) = watch::channel(false);
+    let lost = Lost::default();
 
     let Hints { order_index, duplicates, links } = hints;
     let intake = house.intake(house.access(), order_index)?;
     let router = crate::api::router([intake::routes(intake.clone())]);
-    let limits = house.limits(descriptors);
-    let edge_door = Door::new(limits.clone(), Bodies::Forgotten, door::keeps);
-    let edge_listeners = edge_worker::listeners(doors.edge, doors.edge_tls, tls.edge.as_ref());
-    let settings = house.edge_settings(addresses.edge_tls)?;
-    let workers = edge_worker::start_all(&house, settings, edge_listeners, &edge_door, &stopping)?;
-    let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let api_listeners = running::api_listeners(doors.api, doors.api_tls, tls.api.as_ref());
-    let api = running::serve_api(api_listeners, api_door.clone(), router, stopping.clone())?;
-    let shipping = Shipping::start(&house.config, cluster, house.spools.clone(), house.clock.clone(), duplicates)?;
-    let lost = shipping.lost();
-    let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake, tls: tls.clone() });
+    let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
+    let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
+    let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
+    let (spools, clock) = (house.spools.clone(), house.clock.clone());
+    let shipping = Shipping::start(&house.config, cluster, spools, clock, duplicates, &lost)?;
     let shipped = shipping.metrics.clone();
     admin.metrics.push(Box::new(move |page| shipped.write(page)));
     admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
-    let found = lost.clone();
-    admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
-    running::serve_admin(doors.admin, admin.clone())?;
-    let reloads = running::watch_files(&house, &tls)?;
+    running::serve_admin(admin_door, admin.clone(), &lost)?;
+    let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
     addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, reloads, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {
-        // Nobody is left to hear it when all doors have ended by themselves.
-        let _ = stop.send(true);
-        // A panic there was told by the thread itself.
-        let _ = api.join();
-        workers.into_iter().for_each(edge_worker::EdgeWorker::join);
+        open.close();
         let unsealed = spools.close();
         shipping.finish(at_most);
         unsealed
@@ -122,25 +106,30 @@ pub fn drain_only(file: Option<&Path>) -> Result<Exit, Failure> {
         let clock = Arc::new(WallClock::start());
         let spools = Arc::new(house::open_spools(&config, clock.clone())?);
         let duplicates = duplicates(&config, &mut Links::default())?;
-        Ok((Shipping::start(&config, cluster, spools.clone(), clock.clone(), duplicates)?, spools, clock))
+        let lost = Lost::default();
+        let shipping = Shipping::start(&config, cluster, spools.clone(), clock.clone(), duplicates, &lost)?;
+        Ok((shipping, spools, clock, lost))
     };
-    running::start(build, |(shipping, spools, clock), signals| drain(shipping, spools, clock, signals))
+    running::start(build, |(shipping, spools, clock, lost), signals| drain(shipping, spools, clock, lost, signals))
 }
 
 async fn drain(
     shipping: Shipping,
     spools: Arc<Spools>,
     clock: Arc<WallClock>,
+    lost: Lost,
     mut signals: Signals,
 ) -> Result<Exit, Failure> {
     tracing::info!("shipping what lies in the spool directory");
     let mut tick = tokio::time::interval(LOOK);
     let is_shipped = || shipping.left().is_some_and(|left| left.spools == 0);
-    let lost = shipping.lost();
     while !is_shipped() && lost.trouble().is_none() {
         tokio::select! {
             asked = signals.next() => if asked == Asked::Stop { break },
-            _ = tick.tick() => clock.discipline(),
+            _ = tick.tick() => {
+                clock.discipline();
+                spools.lost_thread().inspect(|name| lost.tell(name));
+            }
         }
     }
     let is_done = is_shipped();

@@ -13,6 +13,8 @@ use tokio::task::LocalSet;
 
 use super::Failure;
 use super::house::{House, spool_failure};
+use super::running::heard;
+use super::threads::{Guard, Lost};
 use crate::edge::{Clicks, Edge, Metrics, Peer, Settings};
 use crate::http::{self, Door, Listener, OnThread};
 use crate::spool::Topic;
@@ -47,27 +49,31 @@ pub fn listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<
     plain.into_iter().map(of_worker).collect()
 }
 
-/// A worker for each of the listeners.
+/// A worker for each of the listeners. Where one is lost its connections are reset, and the others go on answering until
+/// the role, which is told, has drained.
 pub fn start_all(
     house: &House,
     settings: Arc<Settings>,
     listeners: Vec<Listeners>,
     door: &Arc<Door>,
     stop: &watch::Receiver<bool>,
+    lost: &Lost,
 ) -> Result<Vec<EdgeWorker>, Failure> {
     let mut workers = Vec::with_capacity(listeners.len());
     for (number, listeners) in listeners.into_iter().enumerate() {
         let writer = house.spools.writer(Topic::Clicks, number as u16).map_err(spool_failure)?;
-        let clicks = Clicks::new(house.catalog.handle(), settings.clone(), writer, house.clock.clone());
+        let (catalog, lists) = (house.catalog.handle(), house.lists.handle());
+        let clicks = Clicks::new(catalog, lists, settings.clone(), writer, house.clock.clone());
         let clicks = clicks.map_err(Failure::internal)?;
-        let (metrics, door, stop) = (Arc::new(Metrics::default()), door.clone(), stop.clone());
+        let (metrics, door) = (Arc::new(Metrics::default()), door.clone());
+        let (stop, told) = (stop.clone(), stop.clone());
         let counted = metrics.clone();
         // Made here, and not by its thread: a worker without one is told, and not found out by visitors that are reset.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
-        let thread = std::thread::Builder::new()
-            .name(format!("edge-{number}"))
-            .spawn(move || run(&runtime, listeners, door, clicks, counted, stop))
-            .map_err(Failure::internal)?;
+        let name = format!("edge-{number}");
+        let guard = lost.guards(&name, &stop);
+        let work = move || run(&runtime, listeners, door, clicks, counted, stop, guard);
+        let thread = lost.spawn(name, move || *told.borrow(), work)?;
         workers.push(EdgeWorker { metrics, thread });
     }
     Ok(workers)
@@ -80,6 +86,7 @@ fn run(
     clicks: Clicks,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
+    guard: impl Fn() -> Guard,
 ) {
     let edge = Edge::new(clicks, metrics);
     // Counted by this thread alone: the door is all threads', and a click writes nothing that is.
@@ -98,22 +105,16 @@ fn run(
                 }
             })
         };
-        http::serve(listener, door.clone(), service_for, OnThread, stop.clone())
+        heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())
     };
     let Listeners { plain, tls } = listeners;
     LocalSet::new().block_on(runtime, async {
         // As a task of its own: what happens at one listener wakes nobody at the other.
-        let tls = tls.map(|tls| tokio::task::spawn_local(told(serve(tls))));
-        told(serve(Listener::plain(plain))).await;
+        let tls = tls.map(|tls| tokio::task::spawn_local(serve(tls)));
+        serve(Listener::plain(plain)).await;
         if let Some(tls) = tls {
-            // A panic there was told by the task itself.
+            // A panic there was told by its guard.
             let _ = tls.await;
         }
     });
-}
-
-async fn told(served: impl Future<Output = std::io::Result<()>>) {
-    if let Err(error) = served.await {
-        tracing::error!(%error, "an edge worker cannot listen");
-    }
 }

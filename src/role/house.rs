@@ -9,7 +9,7 @@ use super::{Failure, preflight};
 use crate::api::Access;
 use crate::clock::WallClock;
 use crate::config::{Config, HttpsPort};
-use crate::edge;
+use crate::edge::{self, CurrentLists};
 use crate::event::ConversionIds;
 use crate::intake::{Intake, Log, OrderIndex};
 use crate::spool::{Durability, Options, Spools, Topic};
@@ -18,6 +18,7 @@ use crate::spool::{Durability, Options, Spools, Topic};
 pub struct House {
     pub base: Base,
     pub spools: Arc<Spools>,
+    pub lists: Arc<CurrentLists>,
 }
 
 impl std::ops::Deref for House {
@@ -30,7 +31,16 @@ impl std::ops::Deref for House {
 impl House {
     pub fn build(base: Base) -> Result<House, Failure> {
         let spools = open_spools(&base.config, base.clock.clone())?;
-        Ok(House { base, spools: Arc::new(spools) })
+        let lists = CurrentLists::load(preflight::places(&base.config)).map_err(|bad| {
+            // They were good a moment ago, before anything was started.
+            Failure::io(bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        Ok(House { base, spools: Arc::new(spools), lists: Arc::new(lists) })
+    }
+
+    /// A thread of the spools or of the order index that has ended by itself.
+    pub fn lost_thread(&self, intake: &Intake) -> Option<String> {
+        self.spools.lost_thread().or_else(|| intake.lost_thread().map(str::to_owned))
     }
 
     /// The door of merchants' reports, with a spool of its own.
@@ -47,14 +57,14 @@ impl House {
     }
 
     /// What all edge workers are told. `tls` is the address of redirects over TLS.
-    pub fn edge_settings(&self, tls: Option<SocketAddr>) -> Result<Arc<edge::Settings>, Failure> {
+    pub fn edge_settings(&self, tls: Option<SocketAddr>) -> Arc<edge::Settings> {
         let config = &self.config;
         let https_port = match config.edge.redirect_to_https {
             HttpsPort::No => None,
             HttpsPort::OfListener => tls.map(|address| address.port()),
             HttpsPort::Number(port) => Some(port),
         };
-        Ok(Arc::new(edge::Settings {
+        Arc::new(edge::Settings {
             fallback_url: config.edge.fallback_url.as_ref().map(|url| url.0.clone()),
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
             hsts: config.edge.hsts.as_ref().map(|hsts| hsts.0.clone()),
@@ -63,10 +73,9 @@ impl House {
             name: name(config),
             ip: config.privacy.ip.0,
             visitor: config.privacy.visitor.0,
-            bots: preflight::bots(config).map_err(Failure::usage)?,
             keys: self.keys.clone(),
             disk_wait: disk_wait(config),
-        }))
+        })
     }
 }
 

@@ -49,10 +49,11 @@ pub fn base(base: &Base) -> Admin {
 /// The same with doors and spools.
 pub fn answering(house: &House, answering: Answering) -> Admin {
     let Answering { edge, edge_door, api_door, intake, tls } = answering;
-    let (spools, visitors) = (house.spools.clone(), edge_door.clone());
+    let (spools, visitors, lists) = (house.spools.clone(), edge_door.clone(), house.lists.clone());
     let spool_state = spools.clone();
     let mut admin = base(house);
     admin.metrics.push(Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)));
+    admin.metrics.push(Box::new(move |page| lists.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| doors(&edge_door, &api_door, page)));
     admin.metrics.push(Box::new(move |page| tls.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| spools.write_metrics(page)));

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{Failure, certificates, keys, place};
 use crate::config::Config;
-use crate::edge::Bots;
+use crate::edge::{BadList, Places};
+use crate::files::Files;
 use crate::toml_reader::{Violation, Violations};
 
 /// `result`, unless it or what the config names is wrong.
@@ -16,7 +17,10 @@ pub fn together<T>(config: &Config, result: Result<T, Violations>) -> Result<T, 
         keys::read(config).err().into_iter().for_each(|violation| violations.add(violation));
     }
     place::postgres(config).err().into_iter().for_each(|violation| violations.add(violation));
-    bots(config).err().into_iter().for_each(|violation| violations.add(violation));
+    let places = places(config);
+    let (bots, datacenters) = (places.bots(&mut Files::default()), places.datacenters(&mut Files::default()));
+    bots.err().into_iter().for_each(|bad| violations.add(bad_list(config, "edge.bots_file", bad)));
+    datacenters.err().into_iter().for_each(|bad| violations.add(bad_list(config, "edge.datacenters_file", bad)));
     certificates::look(config).err().into_iter().for_each(|found| violations.extend(found));
     let result = result.map_err(|found| violations.extend(found));
     violations.none().map_err(Failure::usage)?;
@@ -24,13 +28,17 @@ pub fn together<T>(config: &Config, result: Result<T, Violations>) -> Result<T, 
     result.map_err(|()| Failure::usage(Violations::default()))
 }
 
-/// The patterns of `edge.bots_file`, else the built-in ones.
-pub fn bots(config: &Config) -> Result<Bots, Violation> {
-    let Some(path) = &config.edge.bots_file else {
-        return Bots::built_in().map_err(|error| config.violation("edge.bots_file", error.to_string()));
-    };
-    let text = text_of(config, "edge.bots_file", path)?;
-    Bots::parse(&text).map_err(|error| config.violation("edge.bots_file", format!("{}: {error}", path.display())))
+/// Where the lists lie that labels are found with.
+pub fn places(config: &Config) -> Places {
+    Places { bots: config.edge.bots_file.clone(), datacenters: config.edge.datacenters_file.clone() }
+}
+
+/// What is wrong inside of a list is told with its line, a list that cannot be read with the key that names it.
+fn bad_list(config: &Config, key: &str, bad: BadList) -> Violation {
+    match bad {
+        BadList::Wrong { file, line, message } => Violation { file, line, key: String::new(), message },
+        BadList::Unreadable { .. } | BadList::BuiltIn(_) => config.violation(key, bad.to_string()),
+    }
 }
 
 /// The text of a file that `key` names.

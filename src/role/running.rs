@@ -1,11 +1,12 @@
 //! What every role that runs does alike: the start in phases, the API's thread, the admin listener, signals and the clock,
-//! the catalog's watch, and the drain with a deadline.
+//! the watch over files, and the drain with a deadline.
 
 use std::future::Future;
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use tokio::sync::watch;
 use super::base::Base;
 use super::certificates::TlsOfDoors;
 use super::signals::{Asked, Signals};
-use super::threads::Lost;
+use super::threads::{Guard, Lost};
 use super::{Exit, Failure};
 use crate::admin::Admin;
+use crate::edge::CurrentLists;
 use crate::http::{Door, Listener, OnRuntime, router_service};
 use crate::spool::Unsealed;
 use crate::tls::Server;
-use crate::{api, catalog, http};
+use crate::{api, catalog, files, http, tls};
 
 /// Between looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -103,29 +105,44 @@ pub fn serve_api(
     door: Arc<Door>,
     router: axum::Router,
     stop: watch::Receiver<bool>,
+    lost: &Lost,
 ) -> Result<JoinHandle<()>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+    let told = stop.clone();
+    let guard = lost.guards("api", &stop);
     let serve = move |listener| {
         let (router, handed) = (router.clone(), door.clone());
         let service = move |peer| router_service(router.clone(), handed.clone(), peer, api::refused);
-        http::serve(listener, door.clone(), service, OnRuntime, stop.clone())
+        heard(http::serve(listener, door.clone(), service, OnRuntime, stop.clone()), guard())
     };
     let work = move || {
         runtime.block_on(async {
             let served: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(serve(listener))).collect();
             for served in served {
-                // A panic there was told by the task itself.
-                if let Ok(Err(error)) = served.await {
-                    tracing::error!(%error, "the API cannot listen");
-                }
+                // A panic there was told by its guard.
+                let _ = served.await;
             }
         });
     };
-    std::thread::Builder::new().name("api".into()).spawn(work).map_err(Failure::internal)
+    lost.spawn("api", move || *told.borrow(), work)
 }
 
-/// Serves signals and the clock, until a signal says so or a thread is lost.
-pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reloads: Reloads, lost: &Lost) {
+/// One listener of a thread. That it ends by itself is told at once, though others of the thread go on.
+pub async fn heard(served: impl Future<Output = io::Result<()>>, guard: Guard) {
+    if let Err(error) = served.await {
+        tracing::error!(thread = guard.name(), %error, "cannot listen");
+    }
+}
+
+/// Serves signals and the clock, until a signal says so or a thread is lost: one that told it by itself, or one of those
+/// that stages keep for themselves, which `lost_of_stages` names.
+pub async fn until_asked_to_stop(
+    base: &Base,
+    signals: &mut Signals,
+    reloads: Reloads,
+    lost: &Lost,
+    lost_of_stages: impl Fn() -> Option<String>,
+) {
     let mut clock_tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -141,6 +158,7 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reloads: Re
             },
             _ = clock_tick.tick() => {
                 base.clock.discipline();
+                lost_of_stages().inspect(|name| lost.tell(name));
                 if lost.trouble().is_some() {
                     return;
                 }
@@ -152,23 +170,106 @@ pub async fn until_asked_to_stop(base: &Base, signals: &mut Signals, reloads: Re
 /// Whom to ask for a reload.
 pub struct Reloads(Vec<SyncSender<()>>);
 
-/// Reloads catalog and certificates when it is asked to and when their files change, until what is returned is dropped.
-pub fn watch_files(base: &Base, tls: &TlsOfDoors) -> Result<Reloads, Failure> {
-    Ok(Reloads(vec![watch_catalog(base)?, tls.watch(base)?]))
-}
-
-fn watch_catalog(base: &Base) -> Result<SyncSender<()>, Failure> {
+/// Reads catalog, certificates and lists again when asked and when their files change, each on a thread of its own, until
+/// what is returned is dropped.
+pub fn watch_files(
+    base: &Base,
+    tls: &TlsOfDoors,
+    lists: Option<&Arc<CurrentLists>>,
+    lost: &Lost,
+) -> Result<Reloads, Failure> {
     let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
-    let (ask, asked) = sync_channel(1);
-    let (current, clock) = (base.catalog.clone(), base.clock.clone());
-    let thread = std::thread::Builder::new().name("catalog".into());
-    thread.spawn(move || catalog::watch(&current, interval, &asked, &*clock)).map_err(Failure::internal)?;
-    Ok(ask)
+    let mut reloads = Vec::new();
+    let mut watch = |name, work: Box<dyn FnOnce(Receiver<()>) + Send>| {
+        let (ask, asked) = sync_channel(1);
+        reloads.push(ask);
+        // It returns when what is returned here is dropped, and else only by a panic.
+        lost.spawn(name, || true, move || work(asked)).map(drop)
+    };
+    let (catalog, clock) = (base.catalog.clone(), base.clock.clone());
+    watch("catalog", Box::new(move |asked| catalog::watch(&catalog, interval, &asked, &*clock)))?;
+    let (servers, clock) = (tls.servers(), base.clock.clone());
+    if !servers.is_empty() {
+        watch("certificates", Box::new(move |asked| tls::watch(&servers, interval, &asked, &*clock)))?;
+    }
+    if let Some(lists) = lists.cloned() {
+        watch("lists", Box::new(move |asked| files::watch(&[&*lists], interval, &asked)))?;
+    }
+    Ok(Reloads(reloads))
 }
 
-pub fn serve_admin(listener: TcpListener, admin: Arc<Admin>) -> Result<(), Failure> {
+/// It answers until the process ends: whoever watches a drain wants to see it.
+pub fn serve_admin(listener: TcpListener, admin: Arc<Admin>, lost: &Lost) -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::internal)?;
-    // It answers until the process ends: whoever watches a drain wants to see it.
-    tokio::spawn(async move { axum::serve(listener, admin.router()).await });
+    let lost = lost.clone();
+    let serving = tokio::spawn(async move { axum::serve(listener, admin.router()).await });
+    // The end of the process drops both.
+    tokio::spawn(async move {
+        let _ = serving.await;
+        lost.tell("admin");
+    });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::http::{Bodies, Limits};
+
+    /// Nothing can be awaited of a file: as of a listener that broke.
+    fn broken() -> Listener {
+        Listener::plain(TcpListener::from(OwnedFd::from(tempfile::tempfile().unwrap())))
+    }
+
+    fn serve(listeners: Vec<Listener>, stopping: &watch::Receiver<bool>, lost: &Lost) -> JoinHandle<()> {
+        let door = Door::new(Limits::new(10), Bodies::Passed, |_| true);
+        serve_api(listeners, door, axum::Router::new(), stopping.clone(), lost).unwrap()
+    }
+
+    #[test]
+    fn p2_an_api_that_cannot_listen_any_more_is_lost() {
+        let (_stop, stopping) = watch::channel(false);
+        let lost = Lost::default();
+        serve(vec![broken()], &stopping, &lost).join().unwrap();
+        assert_eq!(lost.or(Exit::Ok).unwrap_err().message, "the api thread has ended by itself");
+    }
+
+    #[test]
+    fn p2_an_api_of_which_one_listener_is_lost_is_lost_at_once_and_answers_at_the_other() {
+        for at in [0, 1] {
+            let (stop, stopping) = watch::channel(false);
+            let lost = Lost::default();
+            let socket = http::listen(([127, 0, 0, 1], 0).into()).unwrap();
+            let address = socket.local_addr().unwrap();
+            let mut listeners = vec![Listener::plain(socket)];
+            listeners.insert(at, broken());
+            let api = serve(listeners, &stopping, &lost);
+            while lost.trouble().is_none() {
+                std::thread::yield_now();
+            }
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            stop.send(true).unwrap();
+            api.join().unwrap();
+            assert_eq!(lost.or(Exit::Ok).unwrap_err().message, "the api thread has ended by itself");
+        }
+    }
+
+    #[test]
+    fn p2_an_api_that_is_told_to_stop_is_not_lost() {
+        let (stop, stopping) = watch::channel(false);
+        let lost = Lost::default();
+        let plain = || Listener::plain(http::listen(([127, 0, 0, 1], 0).into()).unwrap());
+        let api = serve(vec![plain(), plain()], &stopping, &lost);
+        stop.send(true).unwrap();
+        api.join().unwrap();
+        assert_eq!(lost.or(Exit::Ok).unwrap(), Exit::Ok);
+    }
 }

@@ -1,32 +1,29 @@
 //! `afflux serve`: everything in one process.
 //!
 //! In phases: take the signals over, read and build (no port yet), bind, log the addresses, run, drain. Threads: one for
-//! each edge worker, one for the API, one for attribution, one that watches the catalog, those of the spool and of the
-//! order index, and the one that called, which runs admin and signals: it touches no disk, so that a disk that hangs can
+//! each edge worker, one for the API, one for attribution, those that watch files, those of the spool and of the order
+//! index, and the one that called, which runs admin and signals: it touches no disk, so that a disk that hangs can
 //! be seen and the process ended.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::watch;
-
 use super::base::{Base, KeysFrom};
 use super::certificates::TlsOfDoors;
 use super::doors::Doors;
 use super::house::House;
-use super::observed::{self, Answering};
+use super::open_doors::{OpenDoors, Visited};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
-use super::threads::Threads;
-use super::{Exit, Failure, configured, descriptors, edge_worker, logging, place, running};
+use super::threads::{Lost, Threads};
+use super::{Exit, Failure, configured, descriptors, logging, place, running};
 use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::event::ConversionIds;
-use crate::http::{Bodies, Door};
+use crate::intake;
 use crate::report::{self, Reports};
 use crate::store::Store;
-use crate::{edge, intake};
 
 /// Connections to the file for reports and look-ups: as many as are answered at once.
 const MAX_READERS: usize = 10;
@@ -62,7 +59,7 @@ async fn run(
     descriptors: usize,
 ) -> Result<Exit, Failure> {
     let addresses = doors.addresses().map_err(Failure::internal)?;
-    let (stop, stopping) = watch::channel(false);
+    let lost = Lost::default();
 
     let access = house.access();
     let intake = house.intake(access.clone(), house.embedded_order_index()?)?;
@@ -71,35 +68,21 @@ async fn run(
     let reports = Arc::new(Reports::new(access, ids, place::file(&house.config), MAX_READERS, zone));
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
-    let consumer = start_consumer(&house, attribution.clone())?;
-    let lost = consumer.lost();
-    let limits = house.limits(descriptors);
-    let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
-    let edge_listeners = edge_worker::listeners(doors.edge, doors.edge_tls, tls.edge.as_ref());
-    let settings = house.edge_settings(addresses.edge_tls)?;
-    let workers = edge_worker::start_all(&house, settings, edge_listeners, &edge_door, &stopping)?;
-    let api_door = Door::new(limits, Bodies::Passed, |_| true);
-    let api_listeners = running::api_listeners(doors.api, doors.api_tls, tls.api.as_ref());
-    let api = running::serve_api(api_listeners, api_door.clone(), router, stopping.clone())?;
-    let edge = workers.iter().map(|worker| worker.metrics.clone()).collect();
-    let mut admin = observed::answering(&house, Answering { edge, edge_door, api_door, intake, tls: tls.clone() });
+    let consumer = start_consumer(&house, attribution.clone(), &lost)?;
+    let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
+    let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
+    let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
-    let found = lost.clone();
-    admin.not_ready.push(Box::new(move || found.trouble()));
     let admin = Arc::new(admin);
-    running::serve_admin(doors.admin, admin.clone())?;
-    let reloads = running::watch_files(&house, &tls)?;
+    running::serve_admin(admin_door, admin.clone(), &lost)?;
+    let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
     addresses.log();
 
-    running::until_asked_to_stop(&house, &mut signals, reloads, &lost).await;
+    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
     let spools = house.spools.clone();
     let close = move || {
-        // Nobody is left to hear it when all doors have ended by themselves.
-        let _ = stop.send(true);
-        // A panic there was told by the thread itself.
-        let _ = api.join();
-        workers.into_iter().for_each(edge_worker::EdgeWorker::join);
+        open.close();
         consumer.stop();
         spools.close()
     };
@@ -108,10 +91,10 @@ async fn run(
 }
 
 /// The attribution thread.
-fn start_consumer(house: &House, metrics: Arc<AttributionMetrics>) -> Result<Threads, Failure> {
+fn start_consumer(house: &House, metrics: Arc<AttributionMetrics>, lost: &Lost) -> Result<Threads, Failure> {
     let source = SpoolSource::new(house.spools.clone());
     let parts = Parts { source, place: place::file(&house.config), rules: house.rules(Layout::Alone), metrics };
-    let mut threads = Threads::default();
+    let mut threads = Threads::watched_by(lost);
     threads.spawn("attribution", move |stop| consumer::run(parts, || stop.load(Relaxed)))?;
     Ok(threads)
 }

@@ -28,8 +28,9 @@ impl Shipping {
         spools: Arc<Spools>,
         clock: Arc<dyn Clock>,
         duplicates: Duplicates,
+        lost: &Lost,
     ) -> Result<Shipping, Failure> {
-        let (metrics, mut threads) = (Arc::<ShipperMetrics>::default(), Threads::default());
+        let (metrics, mut threads) = (Arc::<ShipperMetrics>::default(), Threads::watched_by(lost));
         if !config.shipper.enabled {
             tracing::warn!("shipper.enabled is false: all stays in the spools");
             return Ok(Shipping { metrics, threads });
@@ -46,10 +47,6 @@ impl Shipping {
         Ok(Shipping { metrics, threads })
     }
 
-    pub fn lost(&self) -> Lost {
-        self.threads.lost()
-    }
-
     /// What is not shipped; `None` while that is not known.
     pub fn left(&self) -> Option<Left> {
         self.metrics.left()
@@ -61,8 +58,7 @@ impl Shipping {
         let until = Instant::now() + at_most;
         let is_left = || self.left().is_none_or(|left| left.spools > 0);
         let is_outage = || self.metrics.outage.iter().any(|outage| outage.value() > 0);
-        let is_shipping =
-            || !self.threads.is_empty() && self.lost().trouble().is_none() && self.metrics.shipping.value() > 0;
+        let is_shipping = || self.threads.are_whole() && self.metrics.shipping.value() > 0;
         while is_shipping() && is_left() && !is_outage() && Instant::now() < until {
             std::thread::sleep(LOOK);
         }

@@ -6,11 +6,11 @@ use super::Shipper;
 use super::cursor::Cursor;
 use super::failure::Trouble;
 use super::hear::{MAX_SLOTS, Sent, ticket};
-use super::settle::{Ready, settle};
+use super::settle::{Key, Ready, settle};
 use super::ship::{Pending, Ship, Taken};
 use crate::event::{Event, Parked};
 use crate::kafka::producer::{Fault, MAX_WAITING_BYTES, MAX_WAITING_RECORDS, NotSent, UNREACHABLE};
-use crate::spool::SpoolId;
+use crate::spool::{SpoolId, is_shortage};
 use crate::time::TimeMs;
 
 /// Spools that are read in one round, each with a file and a buffer. Of more, others follow when these are done.
@@ -26,8 +26,9 @@ const MAX_BYTES: usize = MAX_WAITING_BYTES / 2;
 const MAX_HOME_RECORDS: usize = MAX_RECORDS / 4;
 const MAX_HOME_BYTES: usize = MAX_BYTES / 4;
 
-/// After a spool could not be read.
+/// After a spool could not be read; doubled with each failure in a row, so many times.
 const READ_AGAIN: Duration = Duration::from_secs(1);
+const READ_DOUBLINGS: u32 = 5;
 
 /// How long the answer to a record that is sent alone is waited for in one round.
 const ALONE_WAIT: Duration = Duration::from_millis(200);
@@ -242,7 +243,9 @@ impl Shipper {
     /// Takes the next records from disk and makes them ready.
     fn prepare(&mut self, ship: &mut Ship, most: usize) {
         let metrics = &self.parts.metrics;
-        match ship.take(most, MAX_BATCH_BYTES) {
+        let taken = ship.take(most, MAX_BATCH_BYTES);
+        ship.read_failures = if taken.is_ok() { 0 } else { ship.read_failures.saturating_add(1) };
+        match taken {
             Ok(Taken::Nothing) => {}
             Ok(Taken::Batch(batch)) => {
                 let (ready, tally) = settle(ship.topic(), batch, &mut self.parts.duplicates);
@@ -268,9 +271,11 @@ impl Shipper {
             }
             Err(error) => {
                 let spool = ship.id();
-                metrics.count_error("disk");
+                // What is there is not known: nothing is called lost, however long that lasts.
+                metrics.count_error(if is_shortage(&error) { "shortage" } else { "disk" });
                 ship.read_again();
-                ship.retry_at = Some(Instant::now() + READ_AGAIN);
+                let doublings = (ship.read_failures - 1).min(READ_DOUBLINGS);
+                ship.retry_at = Some(Instant::now() + READ_AGAIN * (1 << doublings));
                 self.looked.complain(spool, || tracing::error!(%spool, %error, "cannot be read; trying again"));
             }
         }
@@ -291,7 +296,7 @@ impl Shipper {
     fn parked(&self, spool: SpoolId, seq: u64, why: &str, bytes: usize, at: Option<TimeMs>) -> Ready {
         let parked_at_ms = self.parts.clock.now();
         let parked = Parked { spool: spool.0, seq, why: why.to_owned(), bytes: bytes as u64, parked_at_ms };
-        let key = spool.to_string().into_bytes().into();
+        let key = Key::Text(spool.to_string().into());
         Ready { seq, key, value: Event::parked(&parked).into_bytes().into(), at }
     }
 }

@@ -1,6 +1,8 @@
 //! The partitions that spools have as homes: what was delivered there, and what waits for them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
 
 use super::ship::BACK_MS;
 use crate::event;

@@ -143,8 +143,10 @@ impl Shipper {
             Err(error) => {
                 self.looked.unmet.insert(spool);
                 self.parts.metrics.count_error("disk");
-                self.looked
-                    .complain(spool, || tracing::error!(%spool, %error, "its cursor cannot be read; trying again"));
+                self.looked.complain(
+                    spool,
+                    || tracing::error!(%spool, %error, "how far it was shipped cannot be read; trying again"),
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::metrics::{Counter, Gauge, Page};
 use crate::spool::Topic;
 
 /// What went wrong, as labels; the place of each is its counter's.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 15] = [
     "too_large",
     "refused",
     "unknown_topic",
@@ -20,6 +20,7 @@ pub const KINDS: [&str; 14] = [
     "policy",
     "no_partition",
     "panic",
+    "shortage",
     "client",
     "disk",
 ];

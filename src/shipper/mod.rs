@@ -15,7 +15,6 @@ mod failure;
 mod feed;
 mod hear;
 mod homes;
-mod lock;
 mod look;
 mod loss;
 mod metrics;
@@ -28,6 +27,7 @@ mod ship;
 mod tell;
 #[cfg(test)]
 mod tests;
+pub mod unpark;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub use metrics::{Left, ShipperMetrics};
 pub use run::run;
 
 use crate::clock::Clock;
-use crate::event::Click;
+use crate::event::Glance;
 use crate::kafka::Cluster;
 use crate::kafka::producer::{Producer, Report};
 use crate::spool::{SpoolId, Spools, Topic};
@@ -49,7 +49,7 @@ use route::Route;
 use ship::Ship;
 
 /// Asks for duplicates: for each click the ID of the click that it repeats.
-pub type Duplicates = Box<dyn FnMut(&[Click<'_>]) -> Result<Vec<Option<String>>, Unavailable> + Send>;
+pub type Duplicates = Box<dyn FnMut(&[Glance<'_>]) -> Result<Vec<Option<String>>, Unavailable> + Send>;
 
 /// Nobody knows about duplicates now: the clicks go as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::lock::Lock;
+use super::run::lock_path;
 use super::ship::Ship;
+use crate::lock::Lock;
 use crate::spool::{self, SpoolId};
 use crate::time::TimeMs;
 
@@ -44,7 +45,7 @@ pub enum NotReshipped {
 /// Has the records of a spool sent again from `from` on, or from the first that is kept.
 pub fn reship(directory: &Path, spool: SpoolId, from: u64, now: TimeMs) -> Result<Reshipped, NotReshipped> {
     let known = spool::find(directory, spool)?.ok_or(NotReshipped::Unknown(spool))?;
-    match Lock::take(directory) {
+    match Lock::take(&lock_path(directory)) {
         Ok(_lock) => {
             let (mut ship, _) = Ship::open(known)?;
             let Some(cursor) = ship.cursor else { return Err(NotReshipped::NeverShipped(spool)) };

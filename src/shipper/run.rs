@@ -1,27 +1,24 @@
 //! The thread: one shipper for each directory of spools.
 
-use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::lock::Lock;
 use super::{Parts, Shipper};
+use crate::clock;
+use crate::lock::{Doing, Lock};
 
-/// Between looks whether the process that ships is gone.
-const LOCK_EVERY: Duration = Duration::from_millis(500);
+const SHIPPING: Doing = Doing { it: "ships", done: "shipped" };
 
 /// The pause after a panic: one that comes again and again costs little.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
-
-/// How often a wait looks whether to stop.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// How long the end waits for what was handed over.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Ships until `stop` says so. Where another process ships already, waits for its end.
 pub fn run(parts: Parts, stop: impl Fn() -> bool) {
-    let Some(_lock) = lock(&parts, &stop) else { return };
+    let Some(_lock) = Lock::wait(&lock_path(parts.spools.directory()), SHIPPING, &stop) else { return };
     let metrics = parts.metrics.clone();
     metrics.shipping.set(1);
     let mut shipper = Shipper::new(parts);
@@ -31,11 +28,16 @@ pub fn run(parts: Parts, stop: impl Fn() -> bool) {
             metrics.count_error("panic");
             tracing::error!("shipping begins anew after a panic");
             shipper = Shipper::new(shipper.parts);
-            sleep(AFTER_PANIC, &stop);
+            clock::sleep(AFTER_PANIC, &stop);
         }
     }
     shipper.finish();
     metrics.shipping.set(0);
+}
+
+/// One process ships from a directory of spools at a time.
+pub fn lock_path(directory: &Path) -> PathBuf {
+    directory.join("shipper.lock")
 }
 
 impl Shipper {
@@ -43,38 +45,5 @@ impl Shipper {
     fn finish(&mut self) {
         self.hear_at_once(LAST_WAIT);
         self.save(true);
-    }
-}
-
-/// `None` when told to stop before it was free.
-fn lock(parts: &Parts, stop: &impl Fn() -> bool) -> Option<Lock> {
-    let directory = parts.spools.directory();
-    let mut told = None;
-    while !stop() {
-        let error = match Lock::take(directory) {
-            Ok(lock) => return Some(lock),
-            Err(error) => error,
-        };
-        // Said once for each reason, not twice a second.
-        if told.replace(error.kind()) != Some(error.kind()) {
-            let directory = directory.display();
-            match error.kind() {
-                ErrorKind::WouldBlock => tracing::info!(%directory, "another process ships; waiting for its end"),
-                _ => tracing::error!(%directory, %error, "nothing is shipped: the lock cannot be made; trying again"),
-            }
-        }
-        sleep(LOCK_EVERY, stop);
-    }
-    None
-}
-
-fn sleep(pause: Duration, stop: &impl Fn() -> bool) {
-    let until = Instant::now() + pause;
-    while !stop() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(LOOK));
     }
 }

@@ -1,30 +1,54 @@
 //! From a spool's record to Kafka's: the key for readers, and `billable` and `duplicate_of` settled (contract V7).
 //!
-//! Two places of a click's text change and nothing else: it is not written anew.
+//! Two places of a click's text change and nothing else: it is not written anew. Records lie in one buffer from the disk to
+//! the client: an allocation for each would cost as much as reading it.
 
+use std::ops::{Deref, Range};
+
+use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
 
 use super::Duplicates;
-use crate::event::Click;
-use crate::spool::Topic;
+use crate::event::{self, Glance};
+use crate::spool::{SpoolId, Topic};
 use crate::time::TimeMs;
 
 /// What goes to Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub seq: u64,
-    pub key: Box<[u8]>,
-    pub value: Box<[u8]>,
+    pub key: Key,
+    pub value: Bytes,
     /// When the record was written, as far as it tells.
     pub at: Option<TimeMs>,
+}
+
+/// What readers get together what belongs together by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    Visitor([u8; 16]),
+    /// An order's, a spool's, or empty.
+    Text(Box<str>),
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Key::Visitor(key) => key,
+            Key::Text(text) => text.as_bytes(),
+        }
+    }
 }
 
 /// Records of one spool, as they were read.
 #[derive(Default)]
 pub struct Batch {
-    pub records: Vec<(u64, Box<[u8]>)>,
-    pub bytes: usize,
+    /// Numbers, and where in `bytes` each stands.
+    pub records: Vec<(u64, Range<usize>)>,
+    pub bytes: Vec<u8>,
 }
 
 /// What was found out on the way.
@@ -37,10 +61,22 @@ pub struct Tally {
     pub unread: u64,
 }
 
+/// Room for a record: about what a click takes.
+const RECORD_BYTES: usize = 768;
+/// Records for which there is room from the beginning.
+const MOST_AT_FIRST: usize = 4_096;
+
 impl Batch {
+    /// For about so many records.
+    pub fn of(records: usize) -> Batch {
+        let room = records.min(MOST_AT_FIRST);
+        Batch { records: Vec::with_capacity(room), bytes: Vec::with_capacity(room * RECORD_BYTES) }
+    }
+
     pub fn push(&mut self, seq: u64, record: &[u8]) {
-        self.bytes += record.len();
-        self.records.push((seq, record.into()));
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push((seq, start..self.bytes.len()));
     }
 }
 
@@ -49,19 +85,24 @@ pub fn settle(topic: Topic, batch: Batch, duplicates: &mut Duplicates) -> (Vec<R
     match topic {
         Topic::Clicks => clicks(batch, duplicates),
         Topic::Conversions => {
-            (batch.records.into_iter().map(|(seq, record)| report(seq, record)).collect(), Tally::default())
+            let whole = Bytes::from(batch.bytes);
+            let reports = batch.records.into_iter().map(|(seq, place)| report(seq, whole.slice(place)));
+            (reports.collect(), Tally::default())
         }
     }
 }
 
 fn clicks(batch: Batch, duplicates: &mut Duplicates) -> (Vec<Ready>, Tally) {
     let mut tally = Tally::default();
-    let read: Vec<Option<Click<'_>>> =
-        batch.records.iter().map(|(_, record)| serde_json::from_slice::<Click<'_>>(record).ok()).collect();
-    let heads: Vec<Option<Head>> = read.iter().map(|click| click.as_ref().map(Head::of)).collect();
-    tally.unread = heads.iter().filter(|head| head.is_none()).count() as u64;
+    let mut heads = Vec::with_capacity(batch.records.len());
     // A click that is not billable takes no part (contract E29).
-    let asked: Vec<Click<'_>> = read.into_iter().flatten().filter(|click| click.billable).collect();
+    let mut asked = Vec::with_capacity(batch.records.len());
+    for (_, place) in &batch.records {
+        let click = batch.bytes.get(place.clone()).and_then(Glance::of);
+        tally.unread += u64::from(click.is_none() && batch.bytes.get(place.clone()).is_none_or(is_click));
+        heads.push(click.as_ref().map(Head::of));
+        asked.extend(click.filter(|click| click.billable));
+    }
     let mut answers = if asked.is_empty() {
         Vec::new()
     } else {
@@ -72,15 +113,20 @@ fn clicks(batch: Batch, duplicates: &mut Duplicates) -> (Vec<Ready>, Tally) {
     }
     .into_iter();
     drop(asked);
+    let whole = Bytes::from(batch.bytes);
     let mut ready = Vec::with_capacity(batch.records.len());
-    for ((seq, mut value), head) in batch.records.into_iter().zip(heads) {
+    for ((seq, place), head) in batch.records.into_iter().zip(heads) {
+        let mut value = whole.slice(place);
         let duplicate_of =
             if head.as_ref().is_some_and(|head| head.billable) { answers.next().flatten() } else { None };
         if let Some(settled) = duplicate_of.and_then(|other| not_billable(&value, &other)) {
             value = settled;
             tally.duplicates += 1;
         }
-        let (key, at) = head.map_or_else(Default::default, |head| (head.key.into(), Some(head.at)));
+        let (key, at) = match head {
+            Some(head) => (Key::Visitor(head.key), Some(head.at)),
+            None => (spool_of(&value), None),
+        };
         ready.push(Ready { seq, key, value, at });
     }
     (ready, tally)
@@ -93,14 +139,14 @@ struct Head {
 }
 
 impl Head {
-    fn of(click: &Click<'_>) -> Head {
+    fn of(click: &Glance<'_>) -> Head {
         Head { key: click.visitor_key.to_hex(), at: click.clicked_at_ms, billable: click.billable }
     }
 }
 
 /// The same click as a duplicate, with its flag (contract E27). In JSON a quote inside a string has a backslash before it,
 /// so this text stands nowhere but at the fields themselves: our edges write flags before `billable`.
-fn not_billable(click: &[u8], duplicate_of: &str) -> Option<Box<[u8]>> {
+fn not_billable(click: &[u8], duplicate_of: &str) -> Option<Bytes> {
     const BILLABLE: &[u8] = br#"],"billable":true"#;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !duplicate_of.bytes().all(is_plain) {
@@ -115,7 +161,7 @@ fn not_billable(click: &[u8], duplicate_of: &str) -> Option<Box<[u8]>> {
     Some(parts.concat().into())
 }
 
-fn report(seq: u64, value: Box<[u8]>) -> Ready {
+fn report(seq: u64, value: Bytes) -> Ready {
     #[derive(Deserialize)]
     struct Report<'r> {
         merchant_id: u32,
@@ -125,9 +171,20 @@ fn report(seq: u64, value: Box<[u8]>) -> Ready {
     }
     let (key, at) = match serde_json::from_slice::<Report<'_>>(&value) {
         Ok(report) => (format!("{}/{}", report.merchant_id, report.order_id), report.received_at_ms),
-        Err(_) => Default::default(),
+        Err(_) => return Ready { seq, key: spool_of(&value), value, at: None },
     };
-    Ready { seq, key: key.into_bytes().into(), value, at }
+    Ready { seq, key: Key::Text(key.into()), value, at }
+}
+
+/// The key of what speaks of no visitor and no order.
+fn spool_of(record: &[u8]) -> Key {
+    let spool = |address: event::Address<'_>| SpoolId(address.spool).to_string();
+    Key::Text(event::address(record).map(spool).unwrap_or_default().into())
+}
+
+/// Whether a record that cannot be read ought to be a click.
+fn is_click(record: &[u8]) -> bool {
+    event::address(record).is_none_or(|address| address.event != "unparked")
 }
 
 #[cfg(test)]
@@ -147,10 +204,14 @@ mod tests {
         batch
     }
 
+    fn texts(batch: &Batch) -> Vec<Bytes> {
+        batch.records.iter().map(|(_, place)| Bytes::copy_from_slice(&batch.bytes[place.clone()])).collect()
+    }
+
     #[test]
     fn v7_duplicates_are_settled_in_place_and_all_else_stays_as_it_is() {
         let before = batch(&[true, false, true]);
-        let texts: Vec<Box<[u8]>> = before.records.iter().map(|(_, record)| record.clone()).collect();
+        let texts = texts(&before);
         let mut duplicates: Duplicates = Box::new(|clicks| {
             assert_eq!(clicks.len(), 2, "only those that are billable");
             Ok(vec![None, Some("IDfirst".into())])
@@ -166,7 +227,7 @@ mod tests {
         assert!(!click.billable);
         assert_eq!(click.flags, ["duplicate"]);
         let flagged = text.replace(r#"["duplicate"],"billable":false"#, r#"["sec_gpc"],"billable":true"#);
-        let again = String::from_utf8(not_billable(flagged.as_bytes(), "IDfirst").unwrap().into_vec()).unwrap();
+        let again = String::from_utf8(not_billable(flagged.as_bytes(), "IDfirst").unwrap().to_vec()).unwrap();
         assert!(again.contains(r#""flags":["sec_gpc","duplicate"],"billable":false"#), "{again}");
         assert_eq!((&*ready[2].key, ready[2].at), (&b"00000000000000ab"[..], Some(TimeMs(17))));
     }
@@ -174,7 +235,7 @@ mod tests {
     #[test]
     fn v7_without_an_answer_clicks_go_as_they_are_and_are_counted() {
         let before = batch(&[true, false]);
-        let texts: Vec<Box<[u8]>> = before.records.iter().map(|(_, record)| record.clone()).collect();
+        let texts = texts(&before);
         let mut duplicates: Duplicates = Box::new(|_| Err(Unavailable));
         let (ready, tally) = settle(Topic::Clicks, before, &mut duplicates);
         assert_eq!(tally, Tally { unasked: 1, ..Tally::default() });

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::cursor::{self, Cursor, Found};
 use super::homes::{Place, Witness};
+use super::parked;
 use super::settle::{Batch, Ready};
 use crate::spool::{Item, Known, Reader, SpoolId, Topic};
 use crate::time::TimeMs;
@@ -49,7 +50,7 @@ pub struct Ship {
     /// Of the last delivered record.
     pub offset: Option<i64>,
     pub seal: Seal,
-    /// Refused for good, with why: a `parked` event stands in for it.
+    /// Refused, with why: a `parked` event stands in for it, also when the spool is sent again.
     pub parked: BTreeMap<u64, &'static str>,
     pub heartbeat_at: Option<Instant>,
     /// One waits in the client: no other is put behind it, or they would fill it while Kafka is away.
@@ -60,6 +61,8 @@ pub struct Ship {
     pub homeless: bool,
     /// After it could not be read: when it may be tried again.
     pub retry_at: Option<Instant>,
+    /// In a row.
+    pub read_failures: u32,
     /// Since when something has moved that is not on disk, and when that may be tried.
     pub moved_at: Option<Instant>,
     pub saved_at: Option<Instant>,
@@ -96,6 +99,8 @@ impl Ship {
             Found::Cursor(cursor) => Some(cursor),
             Found::None | Found::Damaged => None,
         };
+        // By now it is only known that it was refused.
+        let parked = parked::numbers(&known.directory, known.id())?.into_iter().map(|seq| (seq, "refused")).collect();
         let start = cursor.map_or(0, |cursor| cursor.next).max(known.position.deleted_below);
         let seal = if cursor.is_some_and(|cursor| cursor.sealed) { Seal::Delivered } else { Seal::Open };
         let ship = Ship {
@@ -110,12 +115,13 @@ impl Ship {
             acked: start,
             offset: cursor.and_then(|cursor| cursor.offset),
             seal,
-            parked: BTreeMap::new(),
+            parked,
             heartbeat_at: None,
             heartbeat_waits: false,
             slot: None,
             homeless: false,
             retry_at: None,
+            read_failures: 0,
             moved_at: None,
             saved_at: None,
             history: cursor.iter().map(|cursor| (cursor.saved_at, cursor.next)).collect(),
@@ -160,9 +166,10 @@ impl Ship {
         if self.read >= until || !self.open_reader()? {
             return Ok(Taken::Nothing);
         }
-        let (mut batch, mut is_broken) = (Batch::default(), false);
+        let due = usize::try_from(until - self.read).unwrap_or(usize::MAX);
+        let (mut batch, mut is_broken) = (Batch::of(most_records.min(due)), false);
         let Some(reader) = &mut self.reader else { return Ok(Taken::Nothing) };
-        while batch.records.len() < most_records && batch.bytes < most_bytes {
+        while batch.records.len() < most_records && batch.bytes.len() < most_bytes {
             match reader.next(until) {
                 Ok(None) => break,
                 // Somebody has to stand in for it: what follows comes next time.
@@ -284,7 +291,6 @@ impl Ship {
         let pending = self.pending.pop_front()?;
         self.acked += 1;
         self.offset = offset.or(self.offset);
-        self.parked.remove(&seq);
         self.moved_at.get_or_insert_with(Instant::now);
         Some(pending.bytes)
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::Chain;
 use super::shelf::{self, Entry, Known};
+use super::shortage::is_shortage;
 use super::spools::Inner;
 
 /// Between looks for directories of other processes.
@@ -43,7 +44,7 @@ impl Census {
     pub fn list(&self, inner: &Inner, which: Which) -> io::Result<Vec<Known>> {
         let mut state = self.state();
         state.scan(inner, SCAN_EVERY)?;
-        let mut known = state.look(inner);
+        let mut known = state.look(inner)?;
         state.sort_out(inner);
         known.extend(state.sealed.values().cloned());
         if which == Which::All {
@@ -57,7 +58,7 @@ impl Census {
     pub fn unsealed(&self, inner: &Inner) -> io::Result<Vec<PathBuf>> {
         let mut state = self.state();
         state.scan(inner, Duration::ZERO)?;
-        state.look(inner);
+        state.look(inner)?;
         Ok(state.others.iter().cloned().collect())
     }
 
@@ -94,7 +95,8 @@ impl State {
     }
 
     /// Looks at what is not settled. Returns the spools that are written now, here or elsewhere.
-    fn look(&mut self, inner: &Inner) -> Vec<Known> {
+    /// Where one cannot be looked at for a shortage there is no answer: none that leaves it out would be true.
+    fn look(&mut self, inner: &Inner) -> io::Result<Vec<Known>> {
         let chains = inner.chains();
         let position_of_own = |chain: &Arc<Chain>| {
             let position = chain.control.position().ok()?;
@@ -102,6 +104,7 @@ impl State {
         };
         let mut open: Vec<Known> = chains.iter().filter_map(position_of_own).collect();
         let own = open.len();
+        let mut short = None;
         for path in std::mem::take(&mut self.others) {
             if open[..own].iter().any(|known| known.directory == path) {
                 continue;
@@ -119,9 +122,17 @@ impl State {
                 Some(Entry::Broken { .. }) => {
                     self.others.insert(path);
                 }
+                Some(Entry::Unread { error, .. }) => {
+                    if is_shortage(&error) {
+                        short = Some(error);
+                    } else {
+                        self.tell(inner, &path, &shelf::unread(&error));
+                    }
+                    self.others.insert(path);
+                }
             }
         }
-        open
+        short.map_or(Ok(open), Err)
     }
 
     /// Moves what is consumed to its end out of the way.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::SpoolId;
 use super::map::Map;
 use super::page::{self, BYTES, Birth, Broken, Position, word};
+use super::shortage::is_shortage;
 
 pub const FILE_NAME: &str = "control";
 
@@ -43,7 +44,11 @@ impl Lock {
 
 /// True while a process writes the spool, or recovers it.
 pub fn is_live(directory: &Path) -> bool {
-    let Ok(file) = File::open(directory) else { return false };
+    let file = match File::open(directory) {
+        Ok(file) => file,
+        // Not known: nobody else touches what may be written to.
+        Err(error) => return is_shortage(&error),
+    };
     // A shared lock is refused while the writer holds its own.
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
         Ok(()) => false,

@@ -38,6 +38,8 @@ pub enum Place {
     Headed,
     /// The control file says that old records are deleted; their segments are still there.
     Disowned,
+    /// What a killed process left half-made is about to be removed.
+    Untidy,
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ struct Walked {
 
 impl View {
     /// `None` for what is no spool; that, and a damaged control file, is complained of.
-    fn of(entry: Entry, complaints: &mut impl Write) -> io::Result<Option<View>> {
+    fn of(entry: Entry, complaints: &mut impl Write) -> Result<Option<View>, NotInspected> {
         match entry {
             Entry::Spool(spool) => {
                 let is_live = control::is_live(&spool.directory);
@@ -207,6 +207,7 @@ impl View {
                 writeln!(complaints, "{stranger}")?;
                 Ok(None)
             }
+            Entry::Unread { directory, error } => Err(unreadable(&directory)(error)),
         }
     }
 

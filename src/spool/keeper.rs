@@ -195,7 +195,7 @@ impl Keeper {
             let Some((records, newest_ms)) = spool.position.sealed else { continue };
             let consumed = inner.consumed_of(spool.id()).max(spool.position.deleted_below) >= records;
             let expired = now_ms.saturating_sub(newest_ms) > keep_ms(inner);
-            let is_kept = || spool.directory.join(PARKED_FILE).exists() || control::is_live(&spool.directory);
+            let is_kept = || has_parked(spool) || control::is_live(&spool.directory);
             if consumed && expired && !is_kept() {
                 // A part that cannot be removed is met again.
                 if let Err(error) = gone_already(fs::remove_dir_all(&spool.directory)) {
@@ -236,6 +236,11 @@ fn delete_of(inner: &Inner, spool: &Known, segments: &[&Old]) -> io::Result<()> 
     }
     inner.watch.maker.ring();
     Ok(())
+}
+
+/// Where that is not known they may be there.
+fn has_parked(spool: &Known) -> bool {
+    spool.directory.join(PARKED_FILE).try_exists().unwrap_or(true)
 }
 
 /// Another process on the same directory may have been quicker.

@@ -3,6 +3,9 @@
 //! The chain is walked by index: a segment takes the place of every earlier one that begins where it begins or behind
 //! it, for its records were written again in it. A segment without a valid header takes nobody's place: its name is no
 //! index. It is a stray, read only where the chain has a hole.
+//!
+//! A file that cannot be opened or read now is an error of the whole listing: what it holds is not known, and a listing
+//! without it would make its records lost.
 
 use std::fs::File;
 use std::io;
@@ -13,6 +16,7 @@ use super::SpoolId;
 use super::format::{self, HEADER_BYTES, SegmentHeader, Tally};
 use super::search;
 use super::segment::SUFFIX;
+use super::shortage::is_shortage;
 
 /// What recovery makes of a file's name that it cannot use.
 pub const ASIDE: &str = "damaged";
@@ -56,7 +60,7 @@ pub struct Listing {
     pub unused: Vec<Rest>,
     /// Neither header nor first record can be read.
     pub unplaced: Vec<Rest>,
-    /// Not readable at all, and why.
+    /// No file, or shorter than it was a moment before.
     pub unreadable: Vec<(PathBuf, String)>,
     /// Put aside by recovery as damaged.
     pub aside: Vec<PathBuf>,
@@ -68,7 +72,7 @@ pub fn list(directory: &Path, spool: SpoolId) -> io::Result<Listing> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some(SUFFIX) => listing.look(path, spool),
+            Some(SUFFIX) => listing.look(path, spool)?,
             Some(ASIDE) => listing.aside.push(path),
             _ => {}
         }
@@ -80,7 +84,7 @@ pub fn list(directory: &Path, spool: SpoolId) -> io::Result<Listing> {
 }
 
 impl Listing {
-    fn look(&mut self, path: PathBuf, spool: SpoolId) {
+    fn look(&mut self, path: PathBuf, spool: SpoolId) -> io::Result<()> {
         match look(&path, spool) {
             Ok(Look::Used(segment)) => self.segments.push(segment),
             Ok(Look::Stray(stray)) => self.strays.push(stray),
@@ -88,8 +92,12 @@ impl Listing {
             Ok(Look::Unplaced(bytes)) => self.unplaced.push(Rest { path, bytes }),
             // Deleted between the two looks.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.unreadable.push((path, error.to_string())),
+            Err(error) if is_about_the_file(&error) => self.unreadable.push((path, error.to_string())),
+            // Whoever looks at the error for a shortage finds it as it came.
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }
+        Ok(())
     }
 
     /// Leaves in `segments` what counts.
@@ -169,6 +177,11 @@ fn holds(path: &Path, spool: SpoolId, seq: u64) -> io::Result<bool> {
     Ok(found.is_some())
 }
 
+/// Asked again, the answer would be the same, and no disk has to do with it.
+fn is_about_the_file(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
+}
+
 enum Look {
     Used(Listed),
     Stray(Stray),
@@ -180,7 +193,7 @@ fn look(path: &Path, spool: SpoolId) -> io::Result<Look> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other("not a file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
     let bytes = metadata.len();
     let mut head = vec![0; HEADER_BYTES.min(bytes as usize)];

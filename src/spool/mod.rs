@@ -30,9 +30,11 @@ mod recovery;
 mod rescue;
 mod ring;
 mod room;
+mod sealed;
 mod search;
 mod segment;
 mod shelf;
+mod shortage;
 mod spools;
 mod stock;
 mod sync;
@@ -49,7 +51,9 @@ use serde::{Deserialize, Serialize};
 use chain::Chain;
 pub use page::Position;
 pub use reader::{Item, Reader};
+pub use sealed::write_sealed;
 pub use shelf::{Known, Stranger, find};
+pub use shortage::is_shortage;
 pub use spools::{Spools, Unsealed};
 
 /// What a spool carries; each kind feeds one topic.
@@ -81,6 +85,15 @@ impl Topic {
 /// Random 64-bit name of one writer's lifetime; 16 lower-case hex digits in events and paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpoolId(pub u64);
+
+impl SpoolId {
+    /// Of a spool that is made now.
+    pub fn random() -> std::io::Result<SpoolId> {
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness from the system"))?;
+        Ok(SpoolId(u64::from_le_bytes(bytes)))
+    }
+}
 
 impl std::fmt::Display for SpoolId {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -330,12 +330,17 @@ impl Reader {
     fn list(&mut self) -> io::Result<()> {
         let before = std::mem::replace(&mut self.listing, listing::list(&self.directory, self.spool)?);
         self.listing.remember(before.strays);
-        // Read behind the listing: a segment is disowned before it is deleted. A damaged control file disowns nothing.
-        if let Ok(position) = control::read(&self.directory)
-            && position.spool == self.spool
-        {
-            self.deleted_below = position.deleted_below;
-            self.known_end = position.sealed.map_or(position.synced, |(records, _)| records);
+        // Read behind the listing: a segment is disowned before it is deleted. A damaged control file disowns nothing; of
+        // one that cannot be read now that is not known.
+        match control::read(&self.directory) {
+            Ok(position) if position.spool == self.spool => {
+                self.deleted_below = position.deleted_below;
+                self.known_end = position.sealed.map_or(position.synced, |(records, _)| records);
+            }
+            Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+                return Err(error);
+            }
+            Ok(_) | Err(_) => {}
         }
         self.next_seq = self.next_seq.max(self.deleted_below);
         Ok(())

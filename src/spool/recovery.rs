@@ -49,6 +49,8 @@ pub fn recover(directory: &Path) -> io::Result<Option<Recovered>> {
             let recovered = seal(&Known { directory: directory.to_owned(), position }, &control, None)?;
             Some(Recovered { rebuilt: Some(why), ..recovered })
         }
+        // Made anew in its place, a control file would forget what it counted.
+        Some(Entry::Unread { error, .. }) => return Err(error),
         _ => None,
     };
     drop(lock);

@@ -14,6 +14,7 @@ use super::faults::Place;
 use super::format::{SegmentHeader, Tally, record_bytes};
 use super::reader::{Item, Reader};
 use super::ring::{self, Chunk};
+use super::shortage::is_shortage;
 
 /// Copies of what is appended during a rescue.
 const MEANWHILE_BYTES: usize = 8 << 20;
@@ -75,18 +76,28 @@ impl Copying<'_> {
             return Ok(());
         }
         let (directory, id) = (self.chain.directory.clone(), self.chain.id);
-        let mut reader = Reader::open(&directory, id, self.next)?;
+        let mut reader = match Reader::open(&directory, id, self.next) {
+            Ok(reader) => reader,
+            Err(error) => return self.cannot_read_back(error, until),
+        };
         while self.next < until {
             match reader.next(until) {
                 Ok(Some(Item::Record { seq, payload })) => self.add(seq, payload)?,
                 Ok(Some(Item::Lost { last, .. })) => self.lose(last + 1),
                 Ok(None) => self.lose(until),
-                Err(error) => {
-                    tracing::error!(spool = %id, %error, "what was not synced cannot be read back");
-                    self.lose(until);
-                }
+                Err(error) => self.cannot_read_back(error, until)?,
             }
         }
+        Ok(())
+    }
+
+    /// A shortage says nothing of the disk: the rescue is tried again.
+    fn cannot_read_back(&mut self, error: io::Error, until: u64) -> io::Result<()> {
+        if is_shortage(&error) {
+            return Err(error);
+        }
+        tracing::error!(spool = %self.chain.id, %error, "what was not synced cannot be read back");
+        self.lose(until);
         Ok(())
     }
 

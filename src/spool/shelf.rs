@@ -10,6 +10,7 @@ use super::control::{self, FILE_NAME};
 use super::page::{Broken, Position};
 use super::reader::Reader;
 use super::segment::SUFFIX;
+use super::shortage::is_shortage;
 use super::{SpoolId, Topic};
 
 /// A spool of the directory and how far it may be read.
@@ -34,7 +35,7 @@ impl Known {
 }
 
 /// What a directory that looks like a spool is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Entry {
     Spool(Known),
     /// It bears a spool's name, but its control file cannot be used: recovery makes a new one from its segments.
@@ -45,6 +46,11 @@ pub enum Entry {
         why: String,
     },
     Stranger(Stranger),
+    /// It bears a spool's name, and its control file cannot be read now: nothing is known of it.
+    Unread {
+        directory: PathBuf,
+        error: io::Error,
+    },
 }
 
 /// A directory that holds a control file or segments and is no spool of this place. It is read by nobody and left alone.
@@ -105,11 +111,13 @@ pub fn examine(directory: &Path) -> Option<Entry> {
         Ok(position) => stranger(format!("its control file says {}", name(position.topic, position.spool))),
         Err(error) => match broken(&error) {
             Some(version @ Broken::Version(_)) => stranger(version.to_string()),
-            _ if !directory.exists() => None,
+            _ if is_gone(&directory) => None,
             _ if error.kind() == io::ErrorKind::NotFound => {
                 Some(Entry::Broken { directory, topic, spool, why: "it has no control file".into() })
             }
-            _ => Some(Entry::Broken { directory, topic, spool, why: error.to_string() }),
+            Some(_) => Some(Entry::Broken { directory, topic, spool, why: error.to_string() }),
+            // An error of the disk, say, that may be over soon: what the file counts is not given up for it.
+            None => Some(Entry::Unread { directory, error }),
         },
     }
 }
@@ -118,6 +126,7 @@ pub fn examine(directory: &Path) -> Option<Entry> {
 pub fn named(directory: &Path) -> io::Result<Vec<Entry>> {
     match control::read(directory) {
         Ok(position) => Ok(vec![Entry::Spool(Known { directory: directory.to_owned(), position })]),
+        Err(error) if is_shortage(&error) => Err(error),
         Err(_) if parse_name(directory).is_some() => Ok(examine(directory).into_iter().collect()),
         Err(_) => configured(directory),
     }
@@ -132,6 +141,7 @@ pub fn find(directory: &Path, spool: SpoolId) -> io::Result<Option<Known>> {
                 return Err(io::Error::other(format!("{}: {why}", directory.display())));
             }
             Some(Entry::Stranger(stranger)) => return Err(io::Error::other(stranger.to_string())),
+            Some(Entry::Unread { error, .. }) => return Err(error),
             None => {}
         }
     }
@@ -151,6 +161,16 @@ pub fn list(directory: &Path) -> io::Result<Vec<Known>> {
         _ => None,
     };
     Ok(configured(directory)?.into_iter().filter_map(spool).collect())
+}
+
+/// Where that is not known it is there.
+pub fn is_gone(directory: &Path) -> bool {
+    matches!(directory.try_exists(), Ok(false))
+}
+
+/// What is told of a spool that is there and cannot be read or recovered; it is tried again.
+pub fn unread(error: &io::Error) -> String {
+    format!("it cannot be read or recovered now: {error}")
 }
 
 /// Why a control file was refused.

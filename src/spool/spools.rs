@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::census::{Census, Which};
 use super::chain::{Chain, Place};
 use super::control::{self, Control, Lock};
-use super::faults::Faults;
+use super::faults::{self, Faults};
 use super::keeper::Keeper;
 use super::metrics::Found;
 use super::page::Birth;
 use super::shelf::{self, Known};
+use super::shortage::is_shortage;
 use super::sync::Syncer;
 use super::watch::Watch;
 use super::{Durability, Options, SpoolId, Topic, Writer, keeper, maker, network, recovery};
@@ -29,7 +30,14 @@ const UNFINISHED: &str = "new";
 
 pub struct Spools {
     inner: Arc<Inner>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<Working>>,
+}
+
+/// A thread of ours.
+struct Working {
+    thread: JoinHandle<()>,
+    /// The spool that it syncs, until that is closed; the others work until the end.
+    syncs: Option<Arc<Chain>>,
 }
 
 /// What threads share.
@@ -75,14 +83,15 @@ impl Spools {
             stopping: AtomicBool::new(false),
             faults,
         });
-        inner.remove_unfinished()?;
-        inner.recover_all()?;
+        inner.remove_unfinished().or_else(later)?;
+        inner.recover_all().or_else(later)?;
         // What lies there is counted before anything is made.
         Keeper::default().clean_or_warn(&inner);
         let (keeping, making) = (inner.clone(), inner.clone());
         let keeper = std::thread::Builder::new().name("spool-keeper".into()).spawn(move || keeper::run(&keeping))?;
         let maker = std::thread::Builder::new().name("spool-maker".into()).spawn(move || maker::run(&making))?;
-        Ok(Spools { inner, threads: Mutex::new(vec![keeper, maker]) })
+        let threads = [keeper, maker].map(|thread| Working { thread, syncs: None });
+        Ok(Spools { inner, threads: Mutex::new(threads.into()) })
     }
 
     #[cfg(test)]
@@ -116,7 +125,7 @@ impl Spools {
         let name = format!("sync-{}-{worker}", topic.name());
         let syncing = std::thread::Builder::new().name(name).spawn(move || syncer.run())?;
         chain.set_syncer(syncing.thread().clone());
-        lock(&self.threads).push(syncing);
+        lock(&self.threads).push(Working { thread: syncing, syncs: Some(chain.clone()) });
         lock(&inner.chains).push(chain.clone());
         inner.watch.maker.ring();
         Ok(Writer { chain })
@@ -184,6 +193,13 @@ impl Spools {
         self.inner.chains().iter().find_map(|chain| chain.trouble().map(|why| format!("spool {}: {why}", chain.id)))
     }
 
+    /// A thread that has ended by itself: nothing is synced, made or deleted any more, and only a new start helps.
+    pub fn lost_thread(&self) -> Option<String> {
+        let threads = lock(&self.threads);
+        let lost = threads.iter().find(|working| working.thread.is_finished() && !working.is_told(&self.inner))?;
+        Some(lost.thread.thread().name().unwrap_or("spool").to_owned())
+    }
+
     pub fn write_metrics(&self, page: &mut crate::metrics::Page) {
         super::metrics::write(&self.inner, page);
     }
@@ -197,15 +213,24 @@ impl Spools {
             chain.wake_syncer();
         }
         self.inner.stop();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        for working in std::mem::take(&mut *lock(&self.threads)) {
             // A thread that panicked has said so; nothing is lost by it that was answered.
-            let _ = thread.join();
+            let _ = working.thread.join();
         }
         let unsealed = |chain: &Arc<Chain>| {
             let unsynced = chain.control.written().saturating_sub(chain.control.synced());
             (!chain.control.is_sealed()).then_some(Unsealed { spool: chain.id, topic: chain.topic, unsynced })
         };
         self.inner.chains().iter().filter_map(unsealed).collect()
+    }
+}
+
+impl Working {
+    fn is_told(&self, inner: &Inner) -> bool {
+        match &self.syncs {
+            Some(chain) => chain.closing.load(Relaxed),
+            None => inner.stopping.load(Relaxed),
+        }
     }
 }
 
@@ -250,9 +275,9 @@ impl Inner {
                     let (spool, records, tail) = (recovered.spool, recovered.records, recovered.tail);
                     tracing::info!(%spool, records, tail, "sealed");
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && shelf::is_gone(&directory) => {}
                 // One bad spool must not keep the others from being read, nor the doors shut.
-                Err(error) => self.census.tell(self, &directory, &format!("it cannot be recovered: {error}")),
+                Err(error) => self.census.tell(self, &directory, &shelf::unread(&error)),
             }
         }
         Ok(sealed)
@@ -261,9 +286,9 @@ impl Inner {
     /// A new directory, locked and with its control file. Others see it whole or not at all.
     fn make_directory(&self, topic: Topic, worker: u16) -> io::Result<(SpoolId, (Control, Lock))> {
         let root = &self.options.directory;
-        let spool = SpoolId(random()?);
+        let spool = SpoolId::random()?;
         let name = shelf::name(topic, spool);
-        let unfinished = root.join(format!(".{name}.{UNFINISHED}"));
+        let unfinished = root.join(unfinished_name(topic, spool));
         std::fs::create_dir(&unfinished)?;
         let birth = Birth { spool, topic, worker, started_ms: self.clock.now().0, boot: control::boot() };
         let made = Lock::take(&unfinished).and_then(|lock| {
@@ -283,13 +308,46 @@ impl Inner {
     fn remove_unfinished(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.options.directory)? {
             let path = entry?.path();
-            if is_unfinished(&path) && Lock::take(&path)?.is_some() {
-                // Where it cannot be removed it is empty, and in nobody's way.
-                let _ = std::fs::remove_dir_all(&path);
+            if is_unfinished(&path) {
+                self.remove_unlocked(&path);
             }
         }
         Ok(())
     }
+
+    /// Unless somebody is at work in it. What cannot be removed is in nobody's way: no start stops for it.
+    fn remove_unlocked(&self, path: &Path) {
+        // Held to the end: whoever makes a spool there would find its files gone otherwise.
+        let removed = match Lock::take(path) {
+            Ok(Some(_lock)) => {
+                self.faults.at(faults::Place::Untidy);
+                std::fs::remove_dir_all(path)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            // It has its name by now, or somebody else has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(directory = %path.display(), %error, "a half-made spool cannot be removed"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// For want of descriptors or memory a start does not keep its doors shut: what was not looked at now is looked at while it
+/// runs, and until then nothing of it is lost.
+fn later<T: Default>(error: io::Error) -> io::Result<T> {
+    if !is_shortage(&error) {
+        return Err(error);
+    }
+    tracing::warn!(%error, "spools of earlier starts cannot be looked at now; that is done later");
+    Ok(T::default())
+}
+
+/// What a spool's directory is called until it is whole.
+pub fn unfinished_name(topic: Topic, spool: SpoolId) -> String {
+    format!(".{}.{UNFINISHED}", shelf::name(topic, spool))
 }
 
 fn is_unfinished(path: &Path) -> bool {
@@ -303,12 +361,44 @@ fn is_written(known: &Known) -> bool {
     known.position.sealed.is_none() && control::is_live(&known.directory)
 }
 
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness from the system"))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::time::TimeMs;
+
+    #[test]
+    fn p2_a_thread_that_panics_is_named_and_one_that_is_told_to_end_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let options = Options {
+            directory: home.path().join("spool"),
+            segment_bytes: 64 << 10,
+            durability: Durability::Process,
+            sync_interval: Duration::from_millis(1),
+            max_bytes: None,
+            keep: Duration::from_secs(3_600),
+        };
+        let spools = Spools::open(options, Arc::new(ManualClock::at(TimeMs(1_700_000_000_000)))).unwrap();
+        let writer = spools.writer(Topic::Clicks, 0).unwrap();
+        assert_eq!(spools.lost_thread(), None);
+        // Its spool is sealed then.
+        drop(writer);
+        while !lock(&spools.threads).iter().any(|working| working.thread.is_finished()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(spools.lost_thread(), None);
+
+        let bad = std::thread::Builder::new().name("spool-bad".into()).spawn(|| panic!("on purpose")).unwrap();
+        lock(&spools.threads).push(Working { thread: bad, syncs: None });
+        while spools.lost_thread().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(spools.lost_thread().as_deref(), Some("spool-bad"));
+        assert_eq!(spools.close(), []);
+        assert_eq!(spools.lost_thread(), None, "all have ended");
+    }
 }

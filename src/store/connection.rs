@@ -6,8 +6,21 @@ use super::postgres::Session;
 use super::sqlite;
 use super::value::{Row, Value};
 
-/// Rows of one INSERT: each number of rows is a statement of its own that is kept prepared, so they are few.
-const ROWS_AT_ONCE: usize = 16;
+/// Rows of one statement on PostgreSQL: some 100 KB to a few MB, as decisions are. More are some statements.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// A table that gets many rows at once: its name, its columns, and what PostgreSQL calls their types.
+pub struct Table<const WIDTH: usize> {
+    pub name: &'static str,
+    pub columns: [(&'static str, &'static str); WIDTH],
+}
+
+/// Keys of rows that are read together.
+#[derive(Clone, Copy)]
+pub enum ManyKeys<'k> {
+    Ints(&'k [i64]),
+    Texts(&'k [&'k str]),
+}
 
 pub enum Connection {
     Sqlite(rusqlite::Connection),
@@ -23,23 +36,70 @@ impl Connection {
         }
     }
 
-    /// Many rows into the columns of a table. `table`: its name and, in brackets, its columns; `clash`: what happens where
-    /// a row is there already, or nothing. SQLite takes one after the other; over a network some at once are faster.
+    /// Many rows into the columns of a table. `clash`: what happens where a row is there already, or nothing.
     pub fn insert<'v, const WIDTH: usize>(
         &self,
-        table: &str,
+        table: &Table<WIDTH>,
         rows: impl Iterator<Item = [Value<'v>; WIDTH]>,
         clash: &str,
     ) -> Result<(), StoreError> {
+        let sql = match self {
+            Connection::Sqlite(_) => table.insert_one(clash),
+            Connection::Postgres(_) => table.insert_all(clash),
+        };
+        self.execute_many(&sql, &sql, rows)
+    }
+
+    /// The same for many rows, in one round trip where there is a network. `one`: for SQLite, which takes one row after the
+    /// other. `all`: for PostgreSQL, which takes each column as an array.
+    pub fn execute_many<'v, const WIDTH: usize>(
+        &self,
+        one: &str,
+        all: &str,
+        rows: impl Iterator<Item = [Value<'v>; WIDTH]>,
+    ) -> Result<(), StoreError> {
         match self {
-            Connection::Sqlite(file) => sqlite::execute_each(file, &insert(table, WIDTH, 1, clash), rows),
+            Connection::Sqlite(file) => sqlite::execute_each(file, one, rows),
             Connection::Postgres(session) => {
                 let rows: Vec<[Value<'v>; WIDTH]> = rows.collect();
                 rows.chunks(ROWS_AT_ONCE).try_for_each(|rows| {
-                    session.execute(&insert(table, WIDTH, rows.len(), clash), rows.as_flattened()).map(drop)
+                    let columns: [Vec<Value<'v>>; WIDTH] =
+                        std::array::from_fn(|column| rows.iter().map(|row| row[column]).collect());
+                    let params: Vec<Value<'_>> = columns.iter().map(|column| Value::Many(column)).collect();
+                    session.execute(all, &params).map(drop)
                 })
             }
         }
+    }
+
+    /// The rows of many keys, in one round trip where there is a network. `one` asks SQLite for the rows of one key, `all`
+    /// asks PostgreSQL for those of an array of them; the rows of one key come in the order that both say.
+    pub fn rows_of<T>(
+        &self,
+        one: &str,
+        all: &str,
+        keys: ManyKeys<'_>,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut rows = Vec::new();
+        let mut take = |row: &Row<'_>| {
+            rows.push(read(row)?);
+            Ok::<(), StoreError>(())
+        };
+        match (self, keys) {
+            (_, ManyKeys::Ints([]) | ManyKeys::Texts([])) => {}
+            (Connection::Postgres(session), ManyKeys::Ints(keys)) => session.query(all, &[Value::Ints(keys)], take)?,
+            (Connection::Postgres(session), ManyKeys::Texts(keys)) => {
+                session.query(all, &[Value::Texts(keys)], take)?
+            }
+            (Connection::Sqlite(file), ManyKeys::Ints(keys)) => {
+                keys.iter().try_for_each(|key| sqlite::query(file, one, &[Value::Int(*key)], &mut take))?;
+            }
+            (Connection::Sqlite(file), ManyKeys::Texts(keys)) => {
+                keys.iter().try_for_each(|key| sqlite::query(file, one, &[Value::Text(key)], &mut take))?;
+            }
+        }
+        Ok(rows)
     }
 
     /// Shows the rows one by one as they come; stops where `show` fails. `show` may not ask this connection anything.
@@ -140,14 +200,23 @@ impl Connection {
     }
 }
 
-/// An INSERT of so many rows of so many columns.
-fn insert(table: &str, columns: usize, rows: usize, clash: &str) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> = (1..=columns).map(|column| format!("?{}", row * columns + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("INSERT INTO {table} VALUES {} {clash}", rows.join(", "))
+impl<const WIDTH: usize> Table<WIDTH> {
+    fn columns(&self) -> String {
+        self.columns.map(|(name, _)| name).join(", ")
+    }
+
+    pub fn insert_one(&self, clash: &str) -> String {
+        let places: Vec<String> = (1..=WIDTH).map(|place| format!("?{place}")).collect();
+        format!("INSERT INTO {} ({}) VALUES ({}) {clash}", self.name, self.columns(), places.join(", "))
+    }
+
+    /// Any number of rows is one text, that is prepared once.
+    fn insert_all(&self, clash: &str) -> String {
+        let typed = |(place, (_, kind)): (usize, &(&str, &str))| format!("?{}::{kind}[]", place + 1);
+        let arrays: Vec<String> = self.columns.iter().enumerate().map(typed).collect();
+        let (name, columns) = (self.name, self.columns());
+        format!("INSERT INTO {name} ({columns}) SELECT * FROM unnest({}) {clash}", arrays.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +224,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_through_all_rows() {
-        assert_eq!(insert("t (a, b)", 2, 2, ""), "INSERT INTO t (a, b) VALUES (?1, ?2), (?3, ?4) ");
+    fn rows_are_values_or_arrays_of_their_columns() {
+        let table = Table { name: "t", columns: [("a", "bigint"), ("b", "text")] };
+        assert_eq!(table.insert_one(""), "INSERT INTO t (a, b) VALUES (?1, ?2) ");
+        assert_eq!(table.insert_all("-"), "INSERT INTO t (a, b) SELECT * FROM unnest(?1::bigint[], ?2::text[]) -");
     }
 }

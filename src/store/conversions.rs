@@ -1,10 +1,13 @@
 //! Facts of an order: the report that won, the clicks that may have brought it, the merchant's status.
 
-use super::value::{Row, params};
+use std::collections::HashMap;
+
+use super::connection::{ManyKeys, Table};
+use super::value::{Bind, Row, Value, params};
 use super::{Batch, Connection, StoreError, View, bits, read_json, unbits, write_json};
 use crate::attribution::{Clicks, Extent, OwnClick, Settings, Touch};
 use crate::catalog::MerchantId;
-use crate::click::{CLICK_ID_BYTES, ClickId, VisitorKey};
+use crate::click::{CLICK_ID_BYTES, ClickId};
 use crate::event::{Conversion, MerchantStatus};
 use crate::spool::SpoolId;
 use crate::time::TimeMs;
@@ -22,20 +25,6 @@ pub struct StatusFact {
     pub at: TimeMs,
     pub spool: SpoolId,
     pub seq: u64,
-}
-
-/// The latest times seen: of a click, and up to which a click may change a conversion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Horizon {
-    pub click: TimeMs,
-    pub until: TimeMs,
-}
-
-/// A conversion that takes a visitor's clicks as facts, up to a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenUntil {
-    pub until: TimeMs,
-    pub id: RowId,
 }
 
 /// A report that won.
@@ -64,6 +53,16 @@ pub struct ConversionRow {
     /// Hash of the rulebook of the first decision: its terms hold for all later ones.
     pub catalog: String,
     pub settings: Settings,
+    pub revision: u32,
+    /// Time of the latest fact.
+    pub booked: TimeMs,
+}
+
+/// What a decision changes of its conversion.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'d> {
+    pub id: RowId,
+    pub clicks: &'d Clicks,
     pub revision: u32,
     /// Time of the latest fact.
     pub booked: TimeMs,
@@ -106,37 +105,48 @@ macro_rules! columns {
     };
 }
 
+const CONVERSIONS: Table<20> = Table {
+    name: "conversions",
+    columns: [
+        ("conversion_id", "text"),
+        ("merchant_id", "bigint"),
+        ("order_id", "text"),
+        ("type", "text"),
+        ("occurred_at_ms", "bigint"),
+        ("content_hash", "text"),
+        ("report", "text"),
+        ("spool", "bigint"),
+        ("seq", "bigint"),
+        ("own_click", "text"),
+        ("touches", "bytea"),
+        ("extent", "bigint"),
+        ("catalog", "text"),
+        ("settings", "text"),
+        ("revision", "bigint"),
+        ("booked_ms", "bigint"),
+        ("status", "text"),
+        ("status_received_ms", "bigint"),
+        ("status_spool", "bigint"),
+        ("status_seq", "bigint"),
+    ],
+};
+
 impl Batch<'_> {
     pub fn add_conversion(&self, new: &NewConversion<'_>) -> Result<RowId, StoreError> {
-        let report = new.report;
-        let id = self.connection.one(
-            "INSERT INTO conversions (conversion_id, merchant_id, order_id, type, occurred_at_ms, content_hash, report,
-                 spool, seq, own_click, touches, extent, catalog, settings, revision, booked_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0, ?15)
-             RETURNING id",
-            params![
-                report.conversion_id,
-                report.merchant_id.0,
-                report.order_id,
-                report.kind,
-                report.occurred_at_ms.0,
-                report.content_hash,
-                write_json("report", report)?,
-                bits(new.spool.0),
-                new.seq,
-                write_json("own click", &new.own_click)?,
-                touches_blob(&new.clicks.touches),
-                extent_code(new.clicks.extent),
-                new.catalog,
-                write_json("settings", &new.settings)?,
-                report.received_at_ms.0,
-            ],
-            |row| row.get(0).map(RowId),
-        )?;
-        if let Some(status) = &new.status {
-            self.record_status(id, status)?;
-        }
-        Ok(id)
+        let texts = Texts::of(new)?;
+        let sql = CONVERSIONS.insert_one("RETURNING id");
+        self.connection.one(&sql, &values(new, &texts), |row| row.get(0).map(RowId))
+    }
+
+    /// Many at once. Returns the number of each, as they stand in `new`.
+    pub fn add_conversions(&self, new: &[NewConversion<'_>]) -> Result<Vec<RowId>, StoreError> {
+        let texts = new.iter().map(Texts::of).collect::<Result<Vec<Texts>, StoreError>>()?;
+        let rows = new.iter().zip(&texts).map(|(new, texts)| values(new, texts));
+        self.connection.insert(&CONVERSIONS, rows, "")?;
+        let ids: Vec<&str> = new.iter().map(|new| new.report.conversion_id.as_str()).collect();
+        let numbers = self.view().numbers_of(&ids)?;
+        let missing = || StoreError::Unreadable { what: "conversion", why: "it is not there".into() };
+        ids.iter().map(|id| numbers.get(*id).copied().ok_or_else(missing)).collect()
     }
 
     /// Puts a copy of the same report in its place that was received earlier.
@@ -193,6 +203,20 @@ impl Batch<'_> {
         }
     }
 
+    /// What was decided by, of many at once. The rows are this transaction's.
+    pub fn record_decided(&self, decided: &[Decided<'_>]) -> Result<(), StoreError> {
+        let touches: Vec<Vec<u8>> = decided.iter().map(|one| touches_blob(&one.clicks.touches)).collect();
+        self.connection.execute_many(
+            "UPDATE conversions SET touches = ?2, extent = ?3, revision = ?4, booked_ms = ?5 WHERE id = ?1",
+            "UPDATE conversions SET touches = new.touches, extent = new.extent, revision = new.revision,
+                 booked_ms = new.booked_ms
+             FROM unnest(?1::bigint[], ?2::bytea[], ?3::bigint[], ?4::bigint[], ?5::bigint[])
+                 AS new (id, touches, extent, revision, booked_ms)
+             WHERE conversions.id = new.id",
+            decided.iter().zip(&touches).map(decided_values),
+        )
+    }
+
     pub fn record_clicks(&self, id: RowId, clicks: &Clicks) -> Result<(), StoreError> {
         self.execute(
             "UPDATE conversions SET touches = ?2, extent = ?3 WHERE id = ?1",
@@ -200,84 +224,73 @@ impl Batch<'_> {
         )?;
         Ok(())
     }
+}
 
-    /// From now on a click of this visitor made from `since` to `until` finds the conversion.
-    pub fn watch_visitor(
-        &self,
-        visitor: VisitorKey,
-        since: TimeMs,
-        until: TimeMs,
-        id: RowId,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            "INSERT INTO visitors (visitor, since_ms, until_ms, conversion) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (visitor, until_ms, conversion) DO UPDATE SET since_ms =
-                 CASE WHEN excluded.since_ms < visitors.since_ms THEN excluded.since_ms ELSE visitors.since_ms END",
-            params![bits(visitor.0), since.0, until.0, id.0],
-        )?;
-        Ok(())
-    }
+fn decided_values<'t>((one, touches): (&Decided<'_>, &'t Vec<u8>)) -> [Value<'t>; 5] {
+    let extent = extent_code(one.clicks.extent);
+    let [id, extent, revision, booked] = [one.id.0, extent, i64::from(one.revision), one.booked.0].map(Value::Int);
+    [id, touches.value(), extent, revision, booked]
+}
 
-    /// On PostgreSQL only when it is a minute further: all who write would wait for each other at this one row.
-    pub fn record_horizon(&self, horizon: Horizon) -> Result<(), StoreError> {
-        let params = params![horizon.click.0, horizon.until.0];
-        match self.connection {
-            Connection::Sqlite(_) => self.execute("UPDATE horizon SET click_ms = ?1, until_ms = ?2", params)?,
-            Connection::Postgres(_) => self.execute(
-                "UPDATE horizon SET click_ms = greatest(click_ms, ?1), until_ms = greatest(until_ms, ?2)
-                 WHERE click_ms + 60000 < ?1 OR until_ms + 60000 < ?2",
-                params,
-            )?,
-        };
-        Ok(())
-    }
+/// What a row holds as text or bytes.
+struct Texts {
+    report: String,
+    own_click: String,
+    touches: Vec<u8>,
+    settings: String,
+    status: Option<String>,
+}
 
-    /// `View::conversions_open_to` for many visitors at once, each once, with the times of its first
-    /// and last click. Those of a visitor stand together; which ones are left out at the limit is not said.
-    pub fn conversions_open_to_many(
-        &self,
-        visitors: &[(VisitorKey, TimeMs, TimeMs)],
-        limit: usize,
-    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
-        match self.connection {
-            Connection::Sqlite(_) => self.open_to_each(visitors, limit),
-            Connection::Postgres(_) => self.open_to_all(visitors, limit),
-        }
-    }
-
-    fn open_to_each(
-        &self,
-        visitors: &[(VisitorKey, TimeMs, TimeMs)],
-        limit: usize,
-    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
-        let mut found = Vec::new();
-        for (visitor, first, last) in visitors {
-            let open = self.view().conversions_open_to(*visitor, (*first, *last), None, limit - found.len())?;
-            found.extend(open.into_iter().map(|open| (*visitor, open)));
-        }
-        Ok(found)
-    }
-
-    fn open_to_all(
-        &self,
-        visitors: &[(VisitorKey, TimeMs, TimeMs)],
-        limit: usize,
-    ) -> Result<Vec<(VisitorKey, OpenUntil)>, StoreError> {
-        let sql = "SELECT visitors.visitor, until_ms, conversion
-             FROM unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) AS asked (visitor, first, last)
-             JOIN visitors ON visitors.visitor = asked.visitor AND until_ms >= first AND since_ms <= last
-             ORDER BY visitors.visitor, until_ms, conversion LIMIT ?4";
-        let keys: Vec<i64> = visitors.iter().map(|(visitor, ..)| bits(visitor.0)).collect();
-        let first: Vec<i64> = visitors.iter().map(|(_, first, _)| first.0).collect();
-        let last: Vec<i64> = visitors.iter().map(|(.., last)| last.0).collect();
-        self.connection.rows(sql, params![keys[..], first[..], last[..], limit], |row| {
-            let open = OpenUntil { until: TimeMs(row.get(1)?), id: RowId(row.get(2)?) };
-            Ok((VisitorKey(unbits(row.get(0)?)), open))
+impl Texts {
+    fn of(new: &NewConversion<'_>) -> Result<Texts, StoreError> {
+        Ok(Texts {
+            report: write_json("report", new.report)?,
+            own_click: write_json("own click", &new.own_click)?,
+            touches: touches_blob(&new.clicks.touches),
+            settings: write_json("settings", &new.settings)?,
+            status: new.status.map(|status| write_json("status", &status.status)).transpose()?,
         })
     }
 }
 
+fn values<'n>(new: &'n NewConversion<'_>, texts: &'n Texts) -> [Value<'n>; 20] {
+    let (report, status) = (new.report, new.status.as_ref());
+    let told = |of: fn(&StatusFact) -> Value<'static>| status.map_or(Value::Null, of);
+    [
+        report.conversion_id.value(),
+        report.merchant_id.0.value(),
+        report.order_id.value(),
+        report.kind.value(),
+        report.occurred_at_ms.0.value(),
+        report.content_hash.value(),
+        texts.report.value(),
+        Value::Int(bits(new.spool.0)),
+        new.seq.value(),
+        texts.own_click.value(),
+        texts.touches.value(),
+        Value::Int(extent_code(new.clicks.extent)),
+        Value::Text(new.catalog),
+        texts.settings.value(),
+        Value::Int(0),
+        report.received_at_ms.0.value(),
+        texts.status.value(),
+        told(|status| Value::Int(status.at.0)),
+        told(|status| Value::Int(bits(status.spool.0))),
+        told(|status| i64::try_from(status.seq).map_or(Value::TooLarge(status.seq), Value::Int)),
+    ]
+}
+
 impl View<'_> {
+    /// The numbers of these conversions; those that are not known are left out.
+    pub fn numbers_of(&self, conversion_ids: &[&str]) -> Result<HashMap<String, RowId>, StoreError> {
+        // Text with a NUL is none to PostgreSQL, so no row has it.
+        let ids: Vec<&str> = conversion_ids.iter().copied().filter(|id| !id.contains('\0')).collect();
+        let one = "SELECT conversion_id, id FROM conversions WHERE conversion_id = ?1";
+        let all = "SELECT conversion_id, id FROM conversions WHERE conversion_id = ANY(?1::text[])";
+        let read = |row: &Row<'_>| Ok((row.get(0)?, RowId(row.get(1)?)));
+        Ok(self.connection.rows_of(one, all, ManyKeys::Texts(&ids), read)?.into_iter().collect())
+    }
+
     pub fn conversion(&self, conversion_id: &str) -> Result<Option<ConversionRow>, StoreError> {
         let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE conversion_id = ?1");
         self.connection.first(sql, params![conversion_id], conversion_row)
@@ -308,36 +321,6 @@ impl View<'_> {
     pub fn conversions_after(&self, after: RowId, limit: usize) -> Result<Vec<ConversionRow>, StoreError> {
         let sql = concat!("SELECT ", columns!(), " FROM conversions WHERE id > ?1 ORDER BY id LIMIT ?2");
         self.connection.rows(sql, params![after.0, limit], conversion_row)
-    }
-
-    /// The next conversions of the visitor that a click from `first` to `last` is a fact of, by the time up to which they
-    /// take clicks; at most `limit`, behind `after`: to walk through all in bounded steps. One may come twice.
-    pub fn conversions_open_to(
-        &self,
-        visitor: VisitorKey,
-        (first, last): (TimeMs, TimeMs),
-        after: Option<OpenUntil>,
-        limit: usize,
-    ) -> Result<Vec<OpenUntil>, StoreError> {
-        let sql = "SELECT until_ms, conversion FROM visitors
-             WHERE visitor = ?1 AND (until_ms, conversion) > (?2, ?3) AND since_ms <= ?4
-             ORDER BY until_ms, conversion LIMIT ?5";
-        let after = after.unwrap_or(OpenUntil { until: first, id: RowId(i64::MIN) });
-        let read = |row: &Row<'_>| Ok(OpenUntil { until: TimeMs(row.get(0)?), id: RowId(row.get(1)?) });
-        self.connection.rows(sql, params![bits(visitor.0), after.until.0, after.id.0, last.0, limit], read)
-    }
-
-    /// On PostgreSQL `until` may be up to a minute too late, and `click` too early: never the other way.
-    pub fn horizon(&self) -> Result<Horizon, StoreError> {
-        let behind = match self.connection {
-            Connection::Sqlite(_) => 0,
-            Connection::Postgres(_) => 60_000,
-        };
-        let read = |row: &Row<'_>| {
-            let until: i64 = row.get(1)?;
-            Ok(Horizon { click: TimeMs(row.get(0)?), until: TimeMs(until.saturating_add(behind)) })
-        };
-        self.connection.one("SELECT click_ms, until_ms FROM horizon", &[], read)
     }
 
     pub fn conversion_count(&self) -> Result<u64, StoreError> {

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Row, params};
-use super::{Batch, RowId, StoreError, View, read_json, write_json};
+use super::connection::{ManyKeys, Table};
+use super::value::{Row, Value, params};
+use super::{Batch, RowId, StoreError, View, numbers, read_json, write_json};
 use crate::attribution::{Decision, Extent, Facts, OwnClick, Touch};
 use crate::commission::RefundSum;
 use crate::event::{Conversion, MerchantStatus, Refund};
@@ -92,43 +93,49 @@ impl StoredFacts {
     }
 }
 
+/// A decision to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'w> {
+    pub id: RowId,
+    pub revision: u32,
+    pub facts: &'w StoredFacts,
+    pub decision: &'w Decision,
+}
+
+const DECISIONS: Table<4> = Table {
+    name: "decisions",
+    columns: [("conversion", "bigint"), ("revision", "bigint"), ("facts", "text"), ("decision", "text")],
+};
+
 impl Batch<'_> {
-    /// Adds the next revision. `booked` is the time of the latest fact.
-    pub fn add_decision(
-        &self,
-        id: RowId,
-        revision: u32,
-        facts: &StoredFacts,
-        decision: &Decision,
-        booked: TimeMs,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            "INSERT INTO decisions (conversion, revision, facts, decision) VALUES (?1, ?2, ?3, ?4)",
-            params![id.0, revision, write_json("facts", facts)?, write_json("decision", decision)?],
-        )?;
-        self.execute(
-            "UPDATE conversions SET revision = ?2, booked_ms = ?3 WHERE id = ?1",
-            params![id.0, revision, booked.0],
-        )?;
-        Ok(())
+    /// Adds the next revision of each. `record_decided` says of each conversion which that is.
+    pub fn add_decisions(&self, decisions: &[Written<'_>]) -> Result<(), StoreError> {
+        let texts = texts(decisions)?;
+        let rows = decisions.iter().zip(&texts).map(values);
+        self.connection.insert(&DECISIONS, rows, "")
+    }
+
+    /// The same decisions by more facts: only their explanations differ.
+    pub fn reword_decisions(&self, decisions: &[Written<'_>]) -> Result<(), StoreError> {
+        let texts = texts(decisions)?;
+        self.connection.execute_many(
+            "UPDATE decisions SET facts = ?3, decision = ?4 WHERE conversion = ?1 AND revision = ?2",
+            "UPDATE decisions SET facts = new.facts, decision = new.decision
+             FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[]) AS new (conversion, revision, facts, decision)
+             WHERE decisions.conversion = new.conversion AND decisions.revision = new.revision",
+            decisions.iter().zip(&texts).map(values),
+        )
     }
 }
 
-impl Batch<'_> {
-    /// The same decision by more facts: only its explanation differs.
-    pub fn reword_decision(
-        &self,
-        id: RowId,
-        revision: u32,
-        facts: &StoredFacts,
-        decision: &Decision,
-    ) -> Result<(), StoreError> {
-        self.execute(
-            "UPDATE decisions SET facts = ?3, decision = ?4 WHERE conversion = ?1 AND revision = ?2",
-            params![id.0, revision, write_json("facts", facts)?, write_json("decision", decision)?],
-        )?;
-        Ok(())
-    }
+/// Facts and decision of each.
+fn texts(decisions: &[Written<'_>]) -> Result<Vec<(String, String)>, StoreError> {
+    let text = |one: &Written<'_>| Ok((write_json("facts", one.facts)?, write_json("decision", one.decision)?));
+    decisions.iter().map(text).collect()
+}
+
+fn values<'t>((one, (facts, decision)): (&Written<'_>, &'t (String, String))) -> [Value<'t>; 4] {
+    [Value::Int(one.id.0), Value::Int(i64::from(one.revision)), Value::Text(facts), Value::Text(decision)]
 }
 
 impl View<'_> {
@@ -136,6 +143,16 @@ impl View<'_> {
         let sql =
             "SELECT revision, facts, decision FROM decisions WHERE conversion = ?1 ORDER BY revision DESC LIMIT 1";
         self.connection.first(sql, params![id.0], decision_row)
+    }
+
+    /// The latest ones of many conversions, where there is one.
+    pub fn latest_decisions(&self, ids: &[RowId]) -> Result<Vec<(RowId, DecisionRow)>, StoreError> {
+        let one = "SELECT revision, facts, decision, conversion FROM decisions
+             WHERE conversion = ?1 ORDER BY revision DESC LIMIT 1";
+        let all = "SELECT revision, facts, decision, conversion FROM unnest(?1::bigint[]) AS asked (wanted)
+             CROSS JOIN LATERAL (SELECT * FROM decisions WHERE conversion = wanted ORDER BY revision DESC LIMIT 1) AS latest";
+        let read = |row: &Row<'_>| Ok((RowId(row.get(3)?), decision_row(row)?));
+        self.connection.rows_of(one, all, ManyKeys::Ints(&numbers(ids)), read)
     }
 
     /// All revisions, the first one first.

@@ -1,7 +1,8 @@
 //! The ledger's entries: appended, never edited (triggers hold that), unique by their ID.
 
+use super::connection::{ManyKeys, Table};
 use super::value::{Bind, Row, Value, params};
-use super::{Batch, RowId, StoreError, View};
+use super::{Batch, RowId, StoreError, View, numbers};
 use crate::catalog::MerchantId;
 use crate::ledger::Entry;
 use crate::money::{Currency, MinorUnits};
@@ -19,14 +20,39 @@ pub struct BookLine {
     pub amount: MinorUnits,
 }
 
+const ENTRIES: Table<8> = Table {
+    name: "entries",
+    columns: [
+        ("entry_id", "text"),
+        ("conversion", "bigint"),
+        ("revision", "bigint"),
+        ("line", "bigint"),
+        ("account", "text"),
+        ("currency", "text"),
+        ("amount", "bigint"),
+        ("at_ms", "bigint"),
+    ],
+};
+
+macro_rules! entries_of {
+    ($which:literal) => {
+        concat!(
+            "SELECT conversion_id, entries.revision, line, account, amount, currency, at_ms, conversion
+             FROM entries JOIN conversions ON conversions.id = conversion WHERE conversion ",
+            $which,
+            " ORDER BY conversion, entries.revision, line"
+        )
+    };
+}
+
 impl Batch<'_> {
-    pub fn add_entries(&self, id: RowId, entries: &[Entry]) -> Result<(), StoreError> {
+    pub fn add_entries(&self, entries: &[(RowId, &Entry)]) -> Result<(), StoreError> {
         let texts: Vec<(String, String)> =
-            entries.iter().map(|entry| (entry.id().0, entry.account.to_string())).collect();
-        let rows = entries.iter().zip(&texts).map(|(entry, (entry_id, account))| {
+            entries.iter().map(|(_, entry)| (entry.id().0, entry.account.to_string())).collect();
+        let rows = entries.iter().zip(&texts).map(|((id, entry), (entry_id, account))| {
             [
                 entry_id.value(),
-                id.0.value(),
+                Value::Int(id.0),
                 entry.revision.value(),
                 entry.line.value(),
                 account.value(),
@@ -35,18 +61,21 @@ impl Batch<'_> {
                 entry.at_ms.0.value(),
             ]
         });
-        let table = "entries (entry_id, conversion, revision, line, account, currency, amount, at_ms)";
-        self.connection.insert(table, rows, "")
+        self.connection.insert(&ENTRIES, rows, "")
     }
 }
 
 impl View<'_> {
     /// All entries of a conversion in the order in which they were posted.
     pub fn entries(&self, id: RowId) -> Result<Vec<Entry>, StoreError> {
-        let sql = "SELECT conversion_id, entries.revision, line, account, amount, currency, at_ms
-             FROM entries JOIN conversions ON conversions.id = conversion
-             WHERE conversion = ?1 ORDER BY entries.revision, line";
-        self.connection.rows(sql, params![id.0], entry)
+        self.connection.rows(entries_of!("= ?1"), params![id.0], entry)
+    }
+
+    /// Those of many conversions; of each in the order in which they were posted.
+    pub fn entries_of(&self, ids: &[RowId]) -> Result<Vec<(RowId, Entry)>, StoreError> {
+        let (one, all) = (entries_of!("= ?1"), entries_of!("= ANY(?1::bigint[])"));
+        let read = |row: &Row<'_>| Ok((RowId(row.get(7)?), entry(row)?));
+        self.connection.rows_of(one, all, ManyKeys::Ints(&numbers(ids)), read)
     }
 
     /// Shows what each account holds of each conversion by the facts received up to `until`, accounts at 0 left out;

@@ -25,6 +25,7 @@ mod outbox;
 mod place;
 mod postgres;
 mod postgres_schema;
+mod pruning;
 mod refunds;
 mod rollups;
 mod schema;
@@ -37,22 +38,25 @@ pub(crate) mod testing;
 mod tests;
 mod touches;
 mod value;
+mod visitors;
 mod waiting;
 
 use connection::Connection;
 
-pub use conversions::{ConversionRow, Horizon, NewConversion, OpenUntil, RowId, StatusFact};
-pub use decisions::{DecisionRow, StoredFacts};
+pub use conversions::{ConversionRow, Decided, NewConversion, RowId, StatusFact};
+pub use decisions::{DecisionRow, StoredFacts, Written};
 pub use entries::BookLine;
-pub use marks::{DeadLetter, Mark, Quarantine};
+pub use marks::{DeadLetter, Fate, Mark, Quarantine, Retired};
 pub use offsets::Offset;
 pub use outbox::Told;
 pub use place::{Place, PostgresUrl, WrongUrl};
+pub use pruning::Aged;
 pub use refunds::RefundInsert;
 pub use rollups::RollupRow;
 pub use shares::ShareRow;
 pub use states::KnownSpool;
 pub use touches::{FoundTouches, Period};
+pub use visitors::{Horizon, OpenUntil, WatchedVisitor};
 pub use waiting::{Stand, Waiting};
 
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +108,31 @@ pub enum StoreError {
     OnlySqlite,
 }
 
+/// Why transactions fail, for whoever watches: another process had applied the records; we may not; it quarrelled with
+/// others' transactions; it did not answer, or takes nobody now; a defect that panicked; all else.
+pub const KINDS: [&str; 6] = ["moved", "rights", "contended", "unavailable", "panic", "other"];
+
+impl OpenError {
+    /// One of `KINDS`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            OpenError::Postgres { source, .. } => postgres::kind(source),
+            OpenError::Store { source, .. } => source.kind(),
+            _ => "other",
+        }
+    }
+}
+
 impl StoreError {
+    /// One of `KINDS`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            StoreError::MarkMoved { .. } => "moved",
+            StoreError::Postgres(error) => postgres::kind(error),
+            _ => "other",
+        }
+    }
+
     /// Whether the record at hand is to blame, and not the store: another record would fare better.
     pub fn is_about_the_record(&self) -> bool {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
@@ -221,6 +249,10 @@ impl Drop for Moment<'_> {
 /// Both back ends' integers are signed; IDs of spools and keys of visitors are 64 bits without a sign.
 fn bits(unsigned: u64) -> i64 {
     unsigned.cast_signed()
+}
+
+fn numbers(ids: &[RowId]) -> Vec<i64> {
+    ids.iter().map(|id| id.0).collect()
 }
 
 fn unbits(signed: i64) -> u64 {

@@ -1,8 +1,11 @@
 //! Revisions of decisions that are still to be told to others. `serve` has nobody to tell.
 
-use super::value::params;
+use super::connection::Table;
+use super::value::{Value, params};
 use super::{Batch, Connection, DeadLetter, RowId, StoreError, View, bits, unbits};
 use crate::spool::SpoolId;
+
+const OUTBOX: Table<2> = Table { name: "outbox", columns: [("conversion", "bigint"), ("revision", "bigint")] };
 
 /// A revision to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +16,11 @@ pub struct Told {
 }
 
 impl Batch<'_> {
-    /// Puts a revision into the outbox, in the transaction that made it.
-    pub fn tell(&self, id: RowId, revision: u32) -> Result<(), StoreError> {
-        if matches!(self.connection, Connection::Postgres(_)) {
-            let sql = "INSERT INTO outbox (conversion, revision) VALUES (?1, ?2)";
-            self.execute(sql, params![id.0, revision])?;
-        }
-        Ok(())
+    /// Puts revisions into the outbox, in the transaction that made them.
+    pub fn tell(&self, revisions: &[(RowId, u32)]) -> Result<(), StoreError> {
+        let Connection::Postgres(_) = self.connection else { return Ok(()) };
+        let row = |(id, revision): &(RowId, u32)| [Value::Int(id.0), Value::Int(i64::from(*revision))];
+        self.connection.insert(&OUTBOX, revisions.iter().map(row), "")
     }
 
     /// The oldest ones that nobody else has taken; they are free again at the end of the transaction.

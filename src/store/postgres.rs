@@ -111,7 +111,10 @@ impl Session {
         self.run("SELECT 1; COMMIT")
     }
 
+    /// Every statement asks for it once.
     fn client(&self) -> Result<std::cell::RefMut<'_, Client>, StoreError> {
+        #[cfg(test)]
+        super::testing::count_statement();
         self.client.try_borrow_mut().map_err(|_| StoreError::Nested)
     }
 
@@ -154,6 +157,7 @@ impl ToSql for Value<'_> {
             Value::Int(integer) => integer.to_sql_checked(declared, out),
             Value::Text(text) => without_nul(text).to_sql_checked(declared, out),
             Value::Bytes(bytes) => bytes.to_sql_checked(declared, out),
+            Value::Many(values) => values.to_sql_checked(declared, out),
             Value::Ints(integers) => integers.to_sql_checked(declared, out),
             Value::Texts(texts) if texts.iter().any(|text| text.contains('\0')) => {
                 let shown: Vec<_> = texts.iter().map(|text| without_nul(text)).collect();
@@ -189,4 +193,20 @@ pub fn is_about_the_record(error: &::postgres::Error) -> bool {
     let is_too_large = error.source().is_some_and(|source| source.is::<TooLarge>());
     is_too_large
         || error.code().is_some_and(|state| ["22", "23", "54000"].iter().any(|class| state.code().starts_with(class)))
+}
+
+/// One of `store::KINDS`, by what PostgreSQL's classes of errors mean.
+pub fn kind(error: &::postgres::Error) -> &'static str {
+    let Some(state) = error.code() else { return "unavailable" };
+    match state.code() {
+        "42501" => "rights",
+        "55000" | "55006" => "unavailable",
+        "55P03" => "contended",
+        code => match code.get(..2).unwrap_or_default() {
+            "28" => "rights",
+            "40" => "contended",
+            "08" | "53" | "57" | "58" => "unavailable",
+            _ => "other",
+        },
+    }
 }

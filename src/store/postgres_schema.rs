@@ -4,7 +4,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
 
 /// Says what the schema is and of which version: one row. Made before all steps.
 pub const VERSION_TABLE: &str = "
@@ -223,4 +223,18 @@ CREATE TABLE outbox (
     conversion BIGINT NOT NULL,
     revision BIGINT NOT NULL
 );
+"#;
+
+const SECOND: &str = r#"
+-- `parked`, 2: and was fed again in another spool; 3: an operator had the gap passed, for this reason and at this time.
+ALTER TABLE quarantined ADD COLUMN reason TEXT COLLATE "C";
+ALTER TABLE quarantined ADD COLUMN at_ms BIGINT;
+-- 1: applied to its end long ago. It fences as all do, and is looked up instead of being loaded with all others.
+ALTER TABLE marks ADD COLUMN retired BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX marks_at_work ON marks (first_ms, spool) WHERE retired = 0;
+-- So many records were shipped at least, by what stood behind gaps. It outlives them.
+ALTER TABLE marks ADD COLUMN witnessed BIGINT NOT NULL DEFAULT 0;
+UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
+-- What leaves for its age is found by it.
+CREATE INDEX visitors_by_end ON visitors (until_ms);
 "#;

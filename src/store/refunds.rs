@@ -1,5 +1,8 @@
 //! Refunds, unique per merchant and refund ID; one whose order is unknown waits as a row (contract M41).
 
+use std::collections::HashSet;
+
+use super::connection::ManyKeys;
 use super::value::params;
 use super::{Batch, StoreError, View, bits, read_json, write_json};
 use crate::event::{Conversion, Refund};
@@ -94,6 +97,16 @@ impl View<'_> {
             show(read_json("refund", row.text(0)?)?);
             Ok(())
         })
+    }
+
+    /// Which of these conversions have refunds.
+    pub fn refunded(&self, conversion_ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+        // Text with a NUL is none to PostgreSQL, so no row has it.
+        let ids: Vec<&str> = conversion_ids.iter().copied().filter(|id| !id.contains('\0')).collect();
+        let one = "SELECT conversion_id FROM refunds WHERE conversion_id = ?1 LIMIT 1";
+        let all = "SELECT DISTINCT conversion_id FROM refunds WHERE conversion_id = ANY(?1::text[])";
+        let found = self.connection.rows_of(one, all, ManyKeys::Texts(&ids), |row| row.get(0))?;
+        Ok(found.into_iter().collect())
     }
 
     /// The first `limit` refunds of a conversion that were stored, in that order.

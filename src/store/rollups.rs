@@ -1,5 +1,6 @@
 //! Clicks in quarter hours.
 
+use super::connection::Table;
 use super::value::{Bind, Row, Value, params};
 use super::{Batch, Connection, StoreError, View};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
@@ -19,6 +20,23 @@ pub struct RollupRow<'r> {
     pub counts: Counts,
 }
 
+const ROLLUPS: Table<11> = Table {
+    name: "click_rollups",
+    columns: [
+        ("quarter_ms", "bigint"),
+        ("publisher_id", "bigint"),
+        ("merchant_id", "bigint"),
+        ("offer_id", "bigint"),
+        ("link", "text"),
+        ("source", "text"),
+        ("sub1", "text"),
+        ("lane", "bigint"),
+        ("clicks", "bigint"),
+        ("billable", "bigint"),
+        ("rejected", "bigint"),
+    ],
+};
+
 /// Rows of one statement of PostgreSQL: some 100 KB.
 const CHUNK: usize = 1_000;
 
@@ -32,8 +50,7 @@ impl Batch<'_> {
     ) -> Result<(), StoreError> {
         match self.connection {
             Connection::Sqlite(_) => self.connection.insert(
-                "click_rollups (quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane,
-                     clicks, billable, rejected)",
+                &ROLLUPS,
                 rows.map(|(key, counts)| values(key, counts, lane)),
                 "ON CONFLICT DO UPDATE SET clicks = clicks + excluded.clicks, billable = billable + excluded.billable,
                      rejected = rejected + excluded.rejected",

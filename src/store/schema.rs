@@ -2,7 +2,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -239,4 +239,18 @@ INSERT INTO click_rollups
     SELECT quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, 0, clicks, billable, rejected
     FROM click_rollups_without_lane;
 DROP TABLE click_rollups_without_lane;
+";
+
+const FOURTH: &str = "
+-- `parked`, 2: and was fed again in another spool; 3: an operator had the gap passed, for this reason and at this time.
+ALTER TABLE quarantined ADD COLUMN reason TEXT;
+ALTER TABLE quarantined ADD COLUMN at_ms INTEGER;
+-- 1: applied to its end long ago. It fences as all do, and is looked up instead of being loaded with all others.
+ALTER TABLE marks ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX marks_at_work ON marks (first_ms, spool) WHERE retired = 0;
+-- So many records were shipped at least, by what stood behind gaps. It outlives them.
+ALTER TABLE marks ADD COLUMN witnessed INTEGER NOT NULL DEFAULT 0;
+UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
+-- What leaves for its age is found by it.
+CREATE INDEX visitors_by_end ON visitors (until_ms);
 ";

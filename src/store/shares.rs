@@ -1,7 +1,8 @@
 //! The latest decision of each conversion once more, as reports group it.
 
+use super::connection::{ManyKeys, Table};
 use super::value::{Bind, Row, Value, params};
-use super::{Batch, RowId, StoreError, View, unbits};
+use super::{Batch, RowId, StoreError, View, numbers, unbits};
 use crate::catalog::{MerchantId, OfferId, PublisherId};
 use crate::money::{Currency, MinorUnits};
 use crate::spool::SpoolId;
@@ -35,15 +36,42 @@ macro_rules! columns {
     };
 }
 
+const SHARES: Table<14> = Table {
+    name: "shares",
+    columns: [
+        ("conversion", "bigint"),
+        ("occurred_at_ms", "bigint"),
+        ("merchant_id", "bigint"),
+        ("offer_id", "bigint"),
+        ("publisher_id", "bigint"),
+        ("link", "text"),
+        ("source", "text"),
+        ("sub1", "text"),
+        ("type", "text"),
+        ("coupon_code", "text"),
+        ("currency", "text"),
+        ("amount", "bigint"),
+        ("commission", "bigint"),
+        ("reversed", "bigint"),
+    ],
+};
+
+macro_rules! shares_of {
+    ($which:literal) => {
+        concat!("SELECT ", columns!(), " FROM shares WHERE conversion ", $which, " ORDER BY conversion, publisher_id")
+    };
+}
+
 impl Batch<'_> {
-    /// Before those of another decision take their place.
-    pub fn remove_shares(&self, id: RowId) -> Result<(), StoreError> {
-        self.execute("DELETE FROM shares WHERE conversion = ?1", params![id.0])?;
-        Ok(())
+    /// Before those of other decisions take their place.
+    pub fn remove_shares(&self, ids: &[RowId]) -> Result<(), StoreError> {
+        let (one, all) =
+            ("DELETE FROM shares WHERE conversion = ?1", "DELETE FROM shares WHERE conversion = ANY(?1::bigint[])");
+        self.connection.execute_many(one, all, ids.iter().map(|id| [Value::Int(id.0)]))
     }
 
     pub fn add_shares(&self, rows: &[ShareRow]) -> Result<(), StoreError> {
-        self.connection.insert(concat!("shares (", columns!(), ")"), rows.iter().map(values), "")
+        self.connection.insert(&SHARES, rows.iter().map(values), "")
     }
 }
 
@@ -57,8 +85,13 @@ impl View<'_> {
     }
 
     pub fn shares(&self, id: RowId) -> Result<Vec<ShareRow>, StoreError> {
-        let sql = concat!("SELECT ", columns!(), " FROM shares WHERE conversion = ?1 ORDER BY publisher_id");
-        self.connection.rows(sql, params![id.0], share_row)
+        self.connection.rows(shares_of!("= ?1"), params![id.0], share_row)
+    }
+
+    /// Those of many conversions.
+    pub fn shares_of(&self, ids: &[RowId]) -> Result<Vec<ShareRow>, StoreError> {
+        let (one, all) = (shares_of!("= ?1"), shares_of!("= ANY(?1::bigint[])"));
+        self.connection.rows_of(one, all, ManyKeys::Ints(&numbers(ids)), share_row)
     }
 
     /// Shows the shares of all conversions that occurred in `from..to`, those of one conversion one after the other;

@@ -69,7 +69,7 @@ impl ToSql for Value<'_> {
             Value::Int(integer) => ValueRef::Integer(*integer),
             Value::Text(text) => ValueRef::Text(text.as_bytes()),
             Value::Bytes(bytes) => ValueRef::Blob(bytes),
-            Value::Ints(_) | Value::Texts(_) => return refused("SQLite has no arrays"),
+            Value::Ints(_) | Value::Texts(_) | Value::Many(_) => return refused("SQLite has no arrays"),
             Value::TooLarge(_) => return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(TooLarge))),
         }))
     }

@@ -17,9 +17,9 @@ pub struct KnownSpool {
 
 impl Batch<'_> {
     /// Never goes back: what was told earlier is ignored. A seal stands, also where the edge's clock went back before it:
-    /// nothing but a later seal takes its place.
-    pub fn record_state(&self, state: &SpoolState, sealed: bool, partition: i32) -> Result<(), StoreError> {
-        self.execute(
+    /// nothing but a later seal takes its place. Returns whether it is what is known now.
+    pub fn record_state(&self, state: &SpoolState, sealed: bool, partition: i32) -> Result<bool, StoreError> {
+        let changed = self.execute(
             "INSERT INTO spool_states (spool, seq, topic, edge, at_ms, shipped, oldest_unshipped_ms, unspooled, late,
                  sealed, partition)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
@@ -42,7 +42,7 @@ impl Batch<'_> {
                 partition
             ],
         )?;
-        Ok(())
+        Ok(changed > 0)
     }
 }
 

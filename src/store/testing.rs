@@ -19,6 +19,19 @@ enum Kept {
     Schema(String),
 }
 
+thread_local! {
+    static STATEMENTS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+pub fn count_statement() {
+    STATEMENTS.with(|statements| statements.set(statements.get() + 1));
+}
+
+/// Statements that this thread has sent to PostgreSQL so far, each of them a round trip; preparing one counts too.
+pub fn statements() -> u64 {
+    STATEMENTS.with(std::cell::Cell::get)
+}
+
 /// One of each kind.
 pub fn homes() -> [Home; 2] {
     [file(), database()]

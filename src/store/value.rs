@@ -12,6 +12,7 @@ pub enum Value<'v> {
     /// Arrays, for PostgreSQL's `unnest` and `ANY`.
     Ints(&'v [i64]),
     Texts(&'v [&'v str]),
+    Many(&'v [Value<'v>]),
     /// No signed integer can hold it: refused by both.
     TooLarge(u64),
 }
@@ -79,7 +80,7 @@ fn unreadable(column: usize, value: Value<'_>) -> StoreError {
         Value::Int(_) => "an integer",
         Value::Text(_) => "text",
         Value::Bytes(_) => "bytes",
-        Value::Ints(_) | Value::Texts(_) => "an array",
+        Value::Ints(_) | Value::Texts(_) | Value::Many(_) => "an array",
         Value::TooLarge(_) => "a number without a sign",
     };
     StoreError::Unreadable { what: "column", why: format!("column {column} holds {is}") }

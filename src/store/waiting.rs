@@ -1,6 +1,7 @@
 //! Conversions that wait for their first or their final decision: as a row, so they hold up nobody and survive everything.
 
-use super::value::{Row, params};
+use super::connection::Table;
+use super::value::{Row, Value, params};
 use super::{Batch, Connection, RowId, StoreError, View};
 use crate::time::TimeMs;
 
@@ -22,19 +23,21 @@ pub struct Waiting {
     pub stand: Stand,
 }
 
+const WAITING: Table<3> =
+    Table { name: "waiting", columns: [("conversion", "bigint"), ("since_ms", "bigint"), ("stand", "bigint")] };
+
 impl Batch<'_> {
-    pub fn put_waiting(&self, waiting: &Waiting) -> Result<(), StoreError> {
-        self.execute(
-            "INSERT INTO waiting (conversion, since_ms, stand) VALUES (?1, ?2, ?3)
-             ON CONFLICT (conversion) DO UPDATE SET since_ms = excluded.since_ms, stand = excluded.stand",
-            params![waiting.id.0, waiting.since.0, stand_code(waiting.stand)],
-        )?;
-        Ok(())
+    /// Each conversion once.
+    pub fn put_waiting(&self, waiting: &[Waiting]) -> Result<(), StoreError> {
+        let row = |one: &Waiting| [Value::Int(one.id.0), Value::Int(one.since.0), Value::Int(stand_code(one.stand))];
+        let clash = "ON CONFLICT (conversion) DO UPDATE SET since_ms = excluded.since_ms, stand = excluded.stand";
+        self.connection.insert(&WAITING, waiting.iter().map(row), clash)
     }
 
-    pub fn end_waiting(&self, id: RowId) -> Result<(), StoreError> {
-        self.execute("DELETE FROM waiting WHERE conversion = ?1", params![id.0])?;
-        Ok(())
+    pub fn end_waiting(&self, ids: &[RowId]) -> Result<(), StoreError> {
+        let (one, all) =
+            ("DELETE FROM waiting WHERE conversion = ?1", "DELETE FROM waiting WHERE conversion = ANY(?1::bigint[])");
+        self.connection.execute_many(one, all, ids.iter().map(|id| [Value::Int(id.0)]))
     }
 
     /// Those that still wait and that nobody else is at, in the order of their numbers. They are this transaction's.

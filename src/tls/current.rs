@@ -60,14 +60,9 @@ impl Current {
         }
     }
 
-    /// True when a file is not what the last load read, whether that was taken or refused.
-    pub fn has_changed(&self) -> bool {
-        self.files().changed()
-    }
-
-    /// What lies there now: two equal looks tell that a change is complete.
-    pub(super) fn look(&self) -> Files {
-        self.files().look()
+    /// What lies there now, when a file is not what the last load read, whether that was taken or refused.
+    pub(super) fn changed(&self) -> Option<Files> {
+        self.files().changed_to()
     }
 
     pub fn certificates(&self) -> Arc<Certificates> {

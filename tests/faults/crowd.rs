@@ -83,7 +83,7 @@ impl Crowd {
 fn click(edge: SocketAddr, number: u32, stop: &AtomicBool, count: &AtomicU64, latest: &Mutex<String>) -> Answers {
     let mut answers = Answers::default();
     let mut client = Client::new(edge);
-    let agent = format!("Mozilla/5.0 (X11; Linux x86_64) visitor/{number}");
+    let agent = format!("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 visitor/{number}");
     while !stop.load(Relaxed) {
         let headers = [("User-Agent", agent.as_str())];
         let Ok(response) = client.try_request("GET", "/phone?sub1=crowd", &headers, b"") else {

@@ -118,7 +118,10 @@ fn a_power_cut_under_process_durability_takes_only_the_last_interval() {
 fn click_and_remember(server: &Server, ledger: &mut Ledger, clicks: usize) {
     let mut client = Client::new(server.edge);
     for _ in 0..clicks {
-        let response = client.get("/phone?sub1=after", &[("User-Agent", "Mozilla/5.0 after")]);
+        let response = client.get(
+            "/phone?sub1=after",
+            &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 after")],
+        );
         ledger.clicks.insert(response.click_id());
     }
 }

@@ -119,3 +119,44 @@ fn e11_the_referrer_policy_stands_on_every_redirect() {
         assert_eq!(shop.get(target).header("referrer-policy"), None, "{target}");
     }
 }
+
+#[test]
+fn e27_p9_lists_label_clicks_and_are_read_again_and_a_bad_one_is_refused() {
+    const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0 Acme/1";
+    let lists = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(lists.path().join(name), text).unwrap();
+    write("bots", "nobody\n");
+    write("networks", "127.0.0.0/8\n");
+    let path = |name: &str| lists.path().join(name);
+    let lines = format!("bots_file = {:?}\ndatacenters_file = {:?}", path("bots"), path("networks"));
+    let shop = Shop::with("landing_url = \"https://shop.example/\"", &lines);
+    let click = |sub10: &str| {
+        shop.server.edge().get(&format!("/click?offer_id=13&aff_id=34&sub10={sub10}"), &[("user-agent", BROWSER)]);
+        let event = shop.event(sub10);
+        (event["flags"].to_string(), event["billable"].as_bool().unwrap())
+    };
+    let until = |what: &dyn Fn() -> bool| {
+        let started = std::time::Instant::now();
+        while !what() {
+            assert!(started.elapsed() < std::time::Duration::from_secs(60), "{}", shop.server.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    let metric = |line: &str| until(&|| shop.server.admin().get("/metrics", &[]).text().contains(line));
+    assert_eq!(click("a"), ("[\"datacenter\"]".into(), true));
+
+    write("networks", "cloud\n");
+    shop.server.signal("HUP");
+    metric("afflux_edge_lists_last_reload_successful 0");
+    until(&|| shop.server.log().contains("/networks:1: "));
+    assert_eq!(click("b"), ("[\"datacenter\"]".into(), true));
+
+    write("bots", "acme/\n");
+    write("networks", "192.0.2.0/24\n198.51.100.0/24\n");
+    shop.server.signal("HUP");
+    metric("afflux_edge_lists_last_reload_successful 1");
+    metric("afflux_edge_list_entries{list=\"datacenters\"} 2");
+    assert_eq!(click("c"), ("[\"bot\"]".into(), false));
+    metric("afflux_edge_flagged_total{flag=\"datacenter\"} 2");
+    metric("afflux_edge_flagged_total{flag=\"bot\"} 1");
+}

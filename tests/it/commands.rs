@@ -58,11 +58,13 @@ fn p3_check_writes_the_plan_alone_to_stdout() {
 fn p3_check_reads_what_the_config_names_and_tells_all_that_is_wrong_together() {
     let home = tempfile::tempdir().unwrap();
     let path = |name: &str| home.path().join(name).display().to_string();
-    let lines = "[edge]\nworkers = 2\nbots_file = \"my.bots\"\n[click]\n\nkeys_file = \"my.keys\"\n[spool]\nmax_bytes = 4096\n\
+    let lines = "[edge]\nworkers = 2\nbots_file = \"my.bots\"\n\
+                 datacenters_file = \"my.networks\"\n[click]\nkeys_file = \"my.keys\"\n[spool]\nmax_bytes = 4096\n\
                  [catalog]\npath = \"catalog.toml\"\n";
     std::fs::write(path("afflux.toml"), lines).unwrap();
     std::fs::write(path("catalog.toml"), "[[publishers]]\nid = 1\n").unwrap();
     std::fs::write(path("my.keys"), "0:aa\n").unwrap();
+    std::fs::write(path("my.networks"), "192.0.2.0/24 # one\n192.0.2.1/24\n").unwrap();
     for command in ["check", "serve"] {
         let output = server::run(home.path(), &[command]);
         let said = error(&output);
@@ -72,6 +74,10 @@ fn p3_check_reads_what_the_config_names_and_tells_all_that_is_wrong_together() {
             (path("afflux.toml"), ":8: spool.max_bytes: 4096 bytes are too few; 0 is allowed, or at least 603979776: "),
             (path("catalog.toml"), ":1: publishers.status: missing"),
             (path("my.keys"), ":1: not `NUMBER:HEX`"),
+            (
+                path("my.networks"),
+                ":2: \"192.0.2.1/24\" is no network; ADDRESS/BITS without bits behind them is allowed",
+            ),
         ];
         assert_eq!(said.lines().count(), expected.len(), "{command}: {said}");
         for (line, (file, rest)) in said.lines().zip(expected) {

@@ -24,7 +24,7 @@ fn rust_files(below: &str) -> Vec<(PathBuf, String)> {
 
 /// Lines of code outside `#[cfg(test)] mod tests`, comments left out.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
@@ -227,6 +227,23 @@ fn one_module_produces_one_consumes_and_nobody_else_knows_the_client() {
     assert_eq!(outside(&["rdkafka"], "/src/kafka/"), [""; 0]);
     assert_eq!(outside(&["rdkafka::producer"], "/src/kafka/producer"), [""; 0]);
     assert_eq!(outside(&["rdkafka::consumer"], "/src/kafka/consumer.rs"), [""; 0]);
+}
+
+/// Of every role, also of those that no test here starts.
+#[test]
+fn every_metric_is_documented() {
+    let documented = include_str!("../../docs/metrics.md");
+    let mut found = Vec::new();
+    for (path, text) in rust_files_or_file("src") {
+        // A name is a literal of its own; labels and log lines are not.
+        let literals = code(&text).flat_map(|line| line.split('"').skip(1).step_by(2));
+        let is_name =
+            |text: &&str| text.starts_with("afflux_") && text.chars().all(|c| c == '_' || c.is_ascii_lowercase());
+        found.extend(literals.filter(is_name).map(|name| (path.display().to_string(), name.to_owned())));
+    }
+    assert!(found.len() > 100, "{} names are too few to be all", found.len());
+    found.retain(|(_, name)| !documented.contains(&format!("`{name}`")));
+    assert!(found.is_empty(), "not in docs/metrics.md: {found:#?}");
 }
 
 #[test]

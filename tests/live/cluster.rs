@@ -115,6 +115,37 @@ impl Cluster {
         self.edges.iter().chain(&self.attributions).chain([&self.console])
     }
 
+    /// Of all edges together.
+    pub fn edges_metric(&self, name: &str, labels: &str) -> f64 {
+        self.edges.iter().filter(|edge| edge.runs()).map(|edge| edge.metric(name, labels)).sum()
+    }
+
+    /// Of all attributions together.
+    pub fn attributions_metric(&self, name: &str, labels: &str) -> f64 {
+        self.attributions.iter().filter(|one| one.runs()).map(|one| one.metric(name, labels)).sum()
+    }
+
+    /// Of all edges together, each of which must answer and know the metric: for what is expected to be 0.
+    pub fn edges_count(&self, name: &str) -> f64 {
+        self.edges.iter().filter(|edge| edge.runs()).map(|edge| edge.count(name)).sum()
+    }
+
+    /// The same of all attributions.
+    pub fn attributions_count(&self, name: &str) -> f64 {
+        self.attributions.iter().filter(|one| one.runs()).map(|one| one.count(name)).sum()
+    }
+
+    /// Waits until a sum is above `least`; which must come to be seen, as whoever is on duty would look for it.
+    pub fn shows(&self, role: &str, name: &str, labels: &str, least: f64) {
+        crate::books::wait_for(crate::books::patience(), "what befell it is seen", || {
+            let seen = match role {
+                "edge" => self.edges_metric(name, labels),
+                _ => self.attributions_metric(name, labels),
+            };
+            if seen > least { Ok(()) } else { Err(format!("{name}{{{labels}}} of all {role}s is {seen}")) }
+        });
+    }
+
     pub fn path(&self) -> &Path {
         self.home.path()
     }

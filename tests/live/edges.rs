@@ -12,7 +12,7 @@ use crate::{alone, books, by_form, random};
 const PACE: Pace = Pace { people: 4, rest_ms: 10, orders_percent: 40 };
 
 /// Rewrites the config of one process: its shipper rests.
-fn without_shipper(process: &Process) {
+pub fn without_shipper(process: &Process) {
     let text = std::fs::read_to_string(process.config()).unwrap();
     std::fs::write(process.config(), text + "[shipper]\nenabled = false\n").unwrap();
 }
@@ -34,7 +34,7 @@ fn an_edge_that_was_cut_off_changes_what_was_decided_without_it() {
     let answers = crowd.go_home();
     // Decided by what is known, wrongly in many cases.
     let conversions = answers.orders.len() as u64;
-    books::wait_for(books::CLOSING, "the orders are there", || {
+    books::wait_for(books::patience(), "the orders are there", || {
         let seen = books::reported(&cluster.console).1;
         if seen == conversions { Ok(()) } else { Err(format!("{seen} of {conversions}")) }
     });
@@ -44,6 +44,7 @@ fn an_edge_that_was_cut_off_changes_what_was_decided_without_it() {
     cluster.write_config(&cluster.edges[0]);
     cluster.edges[0].start();
     books::close(&mut cluster, &answers);
+    cluster.shows("attribution", "afflux_attribution_late_clicks_total", "", 0.0);
     let late = books::ledger(&cluster.console);
     let changed = late.iter().filter(|(key, amount)| early.get(*key) != Some(*amount)).count();
     println!("{changed} of {} balances changed when the late clicks came", late.len());
@@ -101,5 +102,6 @@ fn an_older_copy_of_a_spool_is_drained_once_and_new_clicks_arrive() {
     answers.add(crowd.go_home());
     let names: BTreeSet<String> = known.iter().filter_map(|event| event["spool"].as_str().map(str::to_owned)).collect();
     println!("{} spools were known before the disk was set back", names.len());
+    cluster.shows("edge", "afflux_spool_recovered_total", "", 0.0);
     books::close_with(&mut cluster, &answers, books::Closing { known, ..books::Closing::default() });
 }

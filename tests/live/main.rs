@@ -3,6 +3,7 @@
 //! an oracle and to the same events in one process.
 //!
 //! The servers come from `scripts/servers/with`; `AFFLUX_FAULTS=long` runs as many rounds as the promises ask for.
+//! `AFFLUX_TEST_PATIENCE=3` waits three times as long for what must come, on a slow machine.
 
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -21,7 +22,9 @@ mod process;
 mod proxy;
 mod random;
 mod redis;
+mod rights;
 mod servers;
+mod steady;
 mod topics;
 mod twin;
 mod whole;

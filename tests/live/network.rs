@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, Shape};
 use crate::crowd::{Crowd, Pace};
 use crate::proxy::{Fault, Proxy};
 use crate::servers::Servers;
-use crate::{alone, books, by_form, random};
+use crate::{alone, books, brokers, by_form, random};
 
 const PACE: Pace = Pace { people: 4, rest_ms: 20, orders_percent: 30 };
 
@@ -22,13 +22,21 @@ fn a_network_that_is_slow_cut_or_silent_loses_and_doubles_nothing() {
                 if fault == Fault::Delay { proxy.delay(300) } else { proxy.set(fault) }
             }
             crate::sleep_ms(by_form(2_000, 60_000));
+            if (*name, fault) == ("kafka", Fault::BlackHole) {
+                cluster.shows("edge", "afflux_shipper_lag_seconds", "", brokers::HELD_UP);
+            }
             proxies.iter().for_each(|proxy| proxy.set(Fault::None));
-            println!("{name}: {fault:?}: {} clicks meanwhile", crowd.clicks() - before);
+            let meanwhile = crowd.clicks() - before;
+            println!("{name}: {fault:?}: {meanwhile} clicks meanwhile");
+            assert!(meanwhile > 0, "redirects do not depend on {name}");
             crate::sleep_ms(by_form(500, 10_000));
         }
     }
     crowd.wait_for(100, 10);
     let answers = crowd.go_home();
+    cluster.shows("edge", "afflux_redis_outages_total", "", 0.0);
+    cluster.shows("attribution", "afflux_redis_outages_total", "", 0.0);
+    cluster.shows("attribution", "afflux_store_errors_total", "kind=\"unavailable\"", 0.0);
     books::close(&mut cluster, &answers);
 }
 

@@ -126,13 +126,33 @@ impl Process {
         self.home.join("log")
     }
 
-    /// The sum of a metric over all its labels that contain `labels`; 0 when there is none.
+    /// The sum of a metric over all its labels that contain `labels`; 0 when there is none, and while a process that is
+    /// frozen or ends shows nothing. Whoever expects 0 asks for the `count`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let page = Client::new(self.admin).get("/metrics", &[]).text();
-        let lines =
-            page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        lines.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        self.metrics().map(|page| sum(&page, name, labels)).unwrap_or(0.0)
     }
+
+    /// The sum of a metric over all its labels, from a process that must answer and must know a metric of that name.
+    pub fn count(&self, name: &str) -> f64 {
+        let page = self.metrics().unwrap_or_else(|| panic!("{} shows no metrics:\n{}", self.name, self.log()));
+        let is_known = page.lines().any(|line| {
+            line.strip_prefix("# TYPE ")
+                .and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
+        assert!(is_known, "{} has no metric {name}", self.name);
+        sum(&page, name, "")
+    }
+
+    fn metrics(&self) -> Option<String> {
+        let answer = Client::new(self.admin).try_request("GET", "/metrics", &[], b"").ok()?;
+        (answer.status == 200).then(|| answer.text())
+    }
+}
+
+fn sum(page: &str, name: &str, labels: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    lines.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 impl Drop for Process {

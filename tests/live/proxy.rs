@@ -2,8 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,33 +24,53 @@ pub enum Fault {
 pub struct Proxy {
     pub address: String,
     state: Arc<State>,
+    listening: Option<JoinHandle<()>>,
 }
+
+/// Sees each piece before it is passed on, and may change it; `true`: it is of an answer.
+pub type Watch = dyn Fn(&mut Vec<u8>, bool) + Send + Sync;
 
 struct State {
     fault: AtomicU8,
     delay_ms: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
+    target: Mutex<String>,
+    watch: Box<Watch>,
+    closed: AtomicBool,
 }
 
 impl Proxy {
     /// Listens on `address` (port 0: any) and leads to `target`.
     pub fn start(address: &str, target: &str) -> Proxy {
+        Proxy::watched(address, target, Box::new(|_, _| {}))
+    }
+
+    pub fn watched(address: &str, target: &str, watch: Box<Watch>) -> Proxy {
         let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("proxy on {address}: {error}"));
         let address = listener.local_addr().expect("bound").to_string();
-        let state = State { fault: AtomicU8::new(0), delay_ms: AtomicU64::new(0), streams: Mutex::default() };
-        let state = Arc::new(state);
-        let (shared, target) = (state.clone(), target.to_owned());
-        // It lives as long as the test program; its connections end with those of the servers.
-        std::thread::spawn(move || {
+        let target = Mutex::new(target.to_owned());
+        let (fault, delay_ms, streams) = (AtomicU8::new(0), AtomicU64::new(0), Mutex::default());
+        let state = Arc::new(State { fault, delay_ms, streams, target, watch, closed: AtomicBool::new(false) });
+        let shared = state.clone();
+        let listening = std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if shared.closed.load(Relaxed) {
+                    return;
+                }
                 if shared.fault() == Fault::Reset {
                     reset(&client);
-                } else if let Ok(server) = TcpStream::connect(&target) {
+                } else if let Ok(server) = TcpStream::connect(shared.target()) {
                     shared.join(client, server);
                 }
             }
         });
-        Proxy { address, state }
+        Proxy { address, state, listening: Some(listening) }
+    }
+
+    /// From now on it leads elsewhere; who was connected has to come again.
+    pub fn lead_to(&self, target: &str) {
+        target.clone_into(&mut self.state.target.lock().expect("no panic inside"));
+        self.set(Fault::None);
     }
 
     pub fn set(&self, fault: Fault) {
@@ -69,6 +90,21 @@ impl Proxy {
     }
 }
 
+/// The next test may want to listen there.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.closed.store(true, Relaxed);
+        // Wakes who waits for connections.
+        let woken = TcpStream::connect(&self.address);
+        if let (Ok(_), Some(listening)) = (woken, self.listening.take()) {
+            let _ = listening.join();
+        }
+        if !std::thread::panicking() {
+            self.set(Fault::Reset);
+        }
+    }
+}
+
 /// A close with lingering data undelivered is a reset.
 fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
@@ -76,6 +112,10 @@ fn reset(stream: &TcpStream) {
 }
 
 impl State {
+    fn target(&self) -> String {
+        self.target.lock().expect("no panic inside").clone()
+    }
+
     fn fault(&self) -> Fault {
         [Fault::None, Fault::Delay, Fault::Reset, Fault::BlackHole, Fault::HalfOpen]
             [usize::from(self.fault.load(Relaxed))]
@@ -94,9 +134,9 @@ impl State {
     }
 
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
-        let mut piece = vec![0; 65_536];
+        let mut buffer = vec![0; 65_536];
         loop {
-            let count = match from.read(&mut piece) {
+            let count = match from.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -108,7 +148,9 @@ impl State {
                 Fault::HalfOpen if is_answer => continue,
                 _ => {}
             }
-            if to.write_all(&piece[..count]).is_err() {
+            let mut piece = buffer[..count].to_vec();
+            (self.watch)(&mut piece, is_answer);
+            if to.write_all(&piece).is_err() {
                 break;
             }
         }
@@ -148,4 +190,51 @@ fn the_proxy_does_what_it_says() {
     assert!(ask(&mut stream).is_err());
     proxy.set(Fault::None);
     assert_eq!(ask(&mut TcpStream::connect(&proxy.address).unwrap()), Ok(()));
+}
+
+#[test]
+fn a_watched_proxy_changes_what_it_is_told_to_and_leads_elsewhere() {
+    let echo = |reply: u8| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut asked = [0; 3];
+                let _ = stream.read_exact(&mut asked).and_then(|()| stream.write_all(&[&asked[..], &[reply]].concat()));
+            }
+        });
+        address
+    };
+    let (first, second) = (echo(b'1'), echo(b'2'));
+    let watch = |piece: &mut Vec<u8>, is_answer: bool| {
+        if !is_answer {
+            replace(piece, b"x", b"y");
+        }
+    };
+    let proxy = Proxy::watched("127.0.0.1:0", &first, Box::new(watch));
+    let address = proxy.address.clone();
+    let ask = || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let mut answer = [0; 4];
+        stream.write_all(b"xax").and_then(|()| stream.read_exact(&mut answer)).unwrap();
+        answer
+    };
+    assert_eq!(&ask(), b"xay1");
+    proxy.lead_to(&second);
+    assert_eq!(&ask(), b"xay2");
+    drop(proxy);
+    Proxy::start(&address, &first);
+}
+
+/// In place of `from`, wherever it stands as a whole word; as long as it, so that no length in front of it changes.
+pub fn replace(piece: &mut [u8], from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    let mut at = 0;
+    while at + from.len() <= piece.len() {
+        let is_whole = !piece.get(at + from.len()).is_some_and(u8::is_ascii_lowercase);
+        if is_whole && piece[at..].starts_with(from) {
+            piece[at..at + from.len()].copy_from_slice(to);
+        }
+        at += 1;
+    }
 }

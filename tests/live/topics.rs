@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, Shape};
 use crate::crowd::{Answers, Crowd, Pace};
+use crate::edges::without_shipper;
 use crate::rig::Client;
 use crate::rig::server::TOKEN;
 use crate::{alone, books, by_form, random};
@@ -11,7 +12,7 @@ const PACE: Pace = Pace { people: 4, rest_ms: 10, orders_percent: 30 };
 /// Does what `reconcile` says until it finds nothing more; whether it had to.
 fn heal_as_told(cluster: &Cluster) -> bool {
     let mut told = false;
-    books::wait_for(books::CLOSING, "what reconcile says heals it", || {
+    books::wait_for(books::patience(), "what reconcile says heals it", || {
         let mut said = String::new();
         for process in cluster.edges.iter().chain([&cluster.console]) {
             said += &books::run(process, &["reconcile"]).err().unwrap_or_default();
@@ -54,6 +55,8 @@ fn a_topic_that_comes_late_is_an_outage() {
     cluster.edges.iter_mut().for_each(|edge| edge.start());
     let crowd = Crowd::with(&cluster, random::seed(), PACE);
     crowd.wait_for(200, 20);
+    cluster.shows("edge", "afflux_shipper_outage", "topic=\"clicks\"", 0.0);
+    cluster.shows("edge", "afflux_shipper_errors_total", "kind=\"unknown_topic\"", 0.0);
     cluster.create_topics();
     let rest = cluster.attributions.iter_mut().chain([&mut cluster.console]);
     rest.for_each(|process| process.start());
@@ -77,6 +80,8 @@ fn a_topic_deleted_and_made_again_is_filled_again() {
     let answers = crowd.go_home();
     let told = heal_as_told(&cluster);
     println!("reconcile named a command: {told}");
+    cluster.shows("edge", "afflux_shipper_lost_acks_total", "", 0.0);
+    cluster.shows("attribution", "afflux_topics_resets_total", "", 0.0);
     books::close(&mut cluster, &answers);
 }
 
@@ -97,12 +102,13 @@ fn deleted_records_are_a_gap_with_a_name() {
     let mut answers = answers;
     answers.add(crowd.go_home());
     cluster.attributions.iter_mut().for_each(|attribution| attribution.start());
-    let gap = books::wait_for(books::CLOSING, "the gap is named", || {
+    let gap = books::wait_for(books::patience(), "the gap is named", || {
         let said = cluster.edges.iter().map(|edge| books::run(edge, &["reconcile"]).err().unwrap_or_default());
         let said: String = said.collect();
         if commands(&said).is_empty() { Err(format!("reconcile says: {said}")) } else { Ok(said) }
     });
     println!("{gap}");
+    cluster.shows("attribution", "afflux_attribution_gaps", "", 0.0);
     assert!(heal_as_told(&cluster));
     books::close_with(&mut cluster, &answers, books::Closing { emptied: true, ..books::Closing::default() });
 }
@@ -135,12 +141,22 @@ fn a_refused_batch_is_sent_again() {
     let mut cluster = Cluster::start("refused-batch");
     let crowd = Crowd::with(&cluster, random::seed(), PACE);
     crowd.wait_for(200, 20);
+    // What waits meanwhile goes out many at once, however few clicks a second there are.
+    cluster.edges[0].stop();
+    without_shipper(&cluster.edges[0]);
+    cluster.edges[0].start();
+    crowd.wait_for(400, 20);
+    cluster.edges[0].stop();
     // Wide enough for each record, too narrow for many at once.
     limit_messages(&cluster, "clicks", &["--add-config", "max.message.bytes=2500"]);
+    cluster.write_config(&cluster.edges[0]);
+    cluster.edges[0].start();
+    cluster.shows("edge", "afflux_shipper_errors_total", "kind=\"too_large\"", 0.0);
     crowd.wait_for(by_form(300, 10_000), 30);
     limit_messages(&cluster, "clicks", &["--delete-config", "max.message.bytes"]);
     crowd.wait_for(100, 10);
     let answers = crowd.go_home();
+    assert_eq!(cluster.edges_count("afflux_shipper_parked_total"), 0.0, "each record fits");
     books::close(&mut cluster, &answers);
 }
 
@@ -162,18 +178,107 @@ fn a_record_that_kafka_will_not_take_is_parked_and_named() {
     assert_eq!(answer.status, 202, "{}", answer.text());
     let crowd = Crowd::with(&cluster, random.next(), PACE);
     crowd.wait_for(200, 20);
-    let answers: Answers = crowd.go_home();
-    let said = books::wait_for(books::CLOSING, "the parked record is named", || {
+    let mut answers: Answers = crowd.go_home();
+    let said = books::wait_for(books::patience(), "the parked record is named", || {
         let output = cluster.edges[0].run(&["reconcile"]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if said.contains("parked") { Ok(said) } else { Err(said) }
     });
     println!("{said}");
+    assert_eq!(cluster.edges_metric("afflux_shipper_parked_total", "why=\"too_large\""), 1.0);
     // Everything else took effect, behind it too.
     let conversions = answers.orders.len() as u64;
-    books::wait_for(books::CLOSING, "the rest is applied", || {
+    books::wait_for(books::patience(), "the rest is applied", || {
         let seen = books::reported(&cluster.console).1;
         if seen == conversions { Ok(()) } else { Err(format!("{seen} of {conversions}")) }
     });
+    // The console names the command; with a wider topic it heals.
+    let said = books::wait_for(books::patience(), "the parked record is in the books", || {
+        books::run(&cluster.console, &["reconcile"])
+            .err()
+            .filter(|said| said.contains(" --parked"))
+            .ok_or("not yet".into())
+    });
+    limit_messages(&cluster, "conversions", &["--delete-config", "max.message.bytes"]);
+    let spool = said.split("reship ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a spool");
+    println!("{}", books::succeeds(&cluster.edges[0], &["reship", spool, "--parked"]));
+    let again = cluster.edges[0].run(&["reship", spool, "--parked"]);
+    assert_eq!(again.status.code(), Some(1), "nothing is parked any more");
+    answers.orders.insert("big".into(), answer.json()["conversion_id"].as_str().expect("an ID").to_owned());
+    books::close_with(&mut cluster, &answers, books::Closing { by_twin: true, ..books::Closing::default() });
+}
+
+/// What is missing is on no disk any more: it is passed by command, and everything else takes effect.
+#[test]
+fn a_gap_that_nobody_can_fill_is_passed_by_command() {
+    let _alone = alone();
+    let mut cluster = Cluster::start("passed");
+    cluster.attributions.iter_mut().for_each(|attribution| attribution.stop());
+    let crowd = Crowd::with(&cluster, random::seed(), PACE);
+    crowd.wait_for(300, 30);
+    let mut answers = crowd.go_home();
     cluster.edges.iter_mut().for_each(|edge| edge.stop());
+    for edge in &cluster.edges {
+        books::succeeds(edge, &["edge", "--drain-only"]);
+    }
+    let mut events = books::spooled(&cluster);
+    books::assert_spooled_is_in_kafka(&cluster, &events);
+    cluster.edges.iter().for_each(|edge| std::fs::remove_dir_all(edge.home.join("data/spool")).unwrap());
+    delete_records(&cluster, 20);
+    cluster.edges.iter_mut().for_each(|edge| edge.start());
+    cluster.attributions.iter_mut().for_each(|attribution| attribution.start());
+    let crowd = Crowd::with(&cluster, random::seed(), PACE);
+    crowd.wait_for(100, 10);
+    answers.add(crowd.go_home());
+    let mut passed = std::collections::BTreeSet::new();
+    let said = books::wait_for(2 * books::patience(), "every gap is passed", || {
+        let said = match books::run(&cluster.console, &["reconcile"]) {
+            Ok(said) if said.contains("PASSED spool ") => return Ok(said),
+            said => said.unwrap_or_else(|said| said),
+        };
+        for (spool, first, last) in gaps(&said) {
+            let wrong = (last + 1).to_string();
+            let [first, last] = [first, last].map(|number| number.to_string());
+            let reason = ["--reason", "the disk is gone"];
+            let refused = cluster.console.run(&[&["pass", &spool, &first, &wrong][..], &reason].concat());
+            assert_eq!(refused.status.code(), Some(1), "one more than is missing");
+            // It may have changed since it was named.
+            if books::run(&cluster.console, &[&["pass", &spool, &first, &last][..], &reason].concat()).is_ok() {
+                passed.insert((spool, first, last));
+            }
+        }
+        crate::sleep_ms(1_000);
+        Err(said)
+    });
+    println!("{said}");
+    let range =
+        |(_, first, last): &(String, String, String)| last.parse::<u64>().unwrap() - first.parse::<u64>().unwrap() + 1;
+    let missing: u64 = passed.iter().map(range).sum();
+    assert!(missing > 0 && said.matches("the disk is gone").count() == passed.len(), "{passed:?}");
+    events.extend(books::spooled(&cluster));
+    let clicks = events.iter().filter(|event| event["event"] == "click").count() as u64;
+    books::wait_for(books::patience(), "the rest is applied by those who ran all the time", || {
+        let seen = books::reported(&cluster.console).0;
+        if seen + missing == clicks { Ok(()) } else { Err(format!("{seen} and {missing} of {clicks}")) }
+    });
+    books::assert_every_order_is_decided(&cluster.console, &answers);
+    books::succeeds(&cluster.console, &["ledger", "check"]);
+    cluster.edges.iter_mut().for_each(|edge| edge.stop());
+}
+
+/// Spool, first and last of each gap that was named.
+fn gaps(said: &str) -> Vec<(String, u64, u64)> {
+    let gap = |line: &str| {
+        let words: Vec<&str> = line.strip_prefix("GAP spool ")?.split([' ', ':']).collect();
+        let at = words.iter().position(|word| *word == "records")?;
+        Some((words[0].to_owned(), words.get(at + 1)?.parse().ok()?, words.get(at + 3)?.parse().ok()?))
+    };
+    // What a command says stands behind its name.
+    said.lines().filter_map(|line| gap(&line[line.find("GAP spool ")?..])).collect()
+}
+
+#[test]
+fn gaps_are_read_from_what_reconcile_says() {
+    let said = "console: GAP spool 00000000000000ab: records 3 to 7 are missing; `afflux reship 00000000000000ab 3`\n";
+    assert_eq!(gaps(said), [("00000000000000ab".to_owned(), 3, 7)]);
 }

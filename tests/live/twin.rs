@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::books::{self, CLOSING};
+use crate::books;
 use crate::cluster::Cluster;
 use crate::oracle::Sums;
 use crate::process::Process;
@@ -17,13 +17,27 @@ pub fn ledger(cluster: &Cluster, events: &[serde_json::Value], reported: (u64, u
     }
     cluster.write_config(&serve);
     serve.start();
-    books::wait_for(CLOSING, "one process has applied all", || {
+    books::wait_for(books::patience(), "one process has applied all", || {
         let seen = books::reported(&serve);
         if seen == reported { Ok(()) } else { Err(format!("{seen:?} of {reported:?}")) }
     });
-    let sums = books::settled_ledger(&serve, events, expected, "one process");
+    let sums = match expected {
+        Some(expected) => books::wait_for_ledger(&serve, events, expected, "one process"),
+        None => settled(&serve, events),
+    };
     serve.stop();
     sums
+}
+
+/// All clicks and conversions are applied: once the refunds are, too, nothing is left that could change the ledger.
+fn settled(serve: &Process, events: &[serde_json::Value]) -> Sums {
+    let refunds = events.iter().filter(|event| event["event"] == "refund").count() as f64;
+    books::wait_for(books::patience(), "one process has applied the refunds and has nothing left", || {
+        let (applied, lag) =
+            (serve.count("afflux_attribution_refunds_total"), serve.count("afflux_attribution_lag_seconds"));
+        if applied >= refunds && lag == 0.0 { Ok(()) } else { Err(format!("{applied} of {refunds}, {lag} s behind")) }
+    });
+    books::ledger(serve)
 }
 
 /// Sparse and sealed or not, a spool is a directory.

@@ -53,7 +53,16 @@ fn every_click_and_order_goes_from_two_edges_to_one_ledger() {
     let crowd = Crowd::start(&cluster, random::seed());
     crowd.wait_for(by_form(3_000, 100_000), by_form(300, 10_000));
     let answers = crowd.go_home();
+    cluster.processes().for_each(assert_its_metrics_are_documented);
     books::close(&mut cluster, &answers);
+}
+
+fn assert_its_metrics_are_documented(process: &Process) {
+    let documented = include_str!("../../docs/metrics.md");
+    let page = crate::rig::Client::new(process.admin).get("/metrics", &[]).text();
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let missing: Vec<&str> = names.filter(|name| !documented.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{} shows what docs/metrics.md does not: {missing:?}", process.name);
 }
 
 #[test]

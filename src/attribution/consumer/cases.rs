@@ -6,6 +6,7 @@ use super::decider::Barrier;
 use super::judge::{Judge, NotApplied};
 use super::later::leaves_out;
 use super::later_metrics::WaitingMetrics;
+use super::record::Past;
 use super::shared::{SharedTouches, covers};
 use super::touches::{Fetched, Touches};
 use crate::attribution::Clicks;
@@ -31,7 +32,7 @@ pub struct Case {
 
 /// Whether it is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concluded {
+enum Concluded {
     Done,
     PutOff,
 }
@@ -147,31 +148,75 @@ fn provisional(case: &Case, now: TimeMs) -> Waiting {
     Waiting { id, since, stand: Stand::Provisional }
 }
 
-/// Decides one; it waits on only where it was decided by what is known. One that cannot be decided is told and counted. If
-/// it never was, it waits no more and is kept as a dead letter; if it was, by less than there is now, that must not become
-/// final: it waits on, and is tried again after a while.
+/// Decides all of them together, in a few statements; where that fails for one, each by itself. Returns those that wait on
+/// undecided, for a while.
 pub fn conclude(
+    judge: &mut Judge<'_>,
+    batch: &Batch<'_>,
+    cases: &[Case],
+    by: By,
+    metrics: &WaitingMetrics,
+) -> Result<Vec<RowId>, StoreError> {
+    if cases.is_empty() {
+        return Ok(Vec::new());
+    }
+    match batch.attempt(|batch| decide(judge, batch, cases, by)) {
+        Ok(()) => {
+            count(metrics, by, cases.len());
+            Ok(Vec::new())
+        }
+        Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(error),
+        Err(_) => {
+            let mut put_off = Vec::new();
+            for case in cases {
+                if conclude_one(judge, batch, case, by, metrics)? == Concluded::PutOff {
+                    put_off.push(case.row.id);
+                }
+            }
+            Ok(put_off)
+        }
+    }
+}
+
+/// They wait on only where they were decided by what is known.
+fn decide(judge: &mut Judge<'_>, batch: &Batch<'_>, cases: &[Case], by: By) -> Result<(), NotApplied> {
+    let mut past = Past::read(batch.view(), cases.iter().map(|case| &case.row))?;
+    let mut rulings = Vec::with_capacity(cases.len());
+    for Case { row, clicks, .. } in cases {
+        let ruling = judge.rule_waiting(batch.view(), row, clicks, &mut past)?;
+        rulings.push(if row.clicks == *clicks { ruling } else { ruling.with_clicks(clicks.clone(), row) });
+    }
+    // What is counted when it is written counts once: nothing behind it is about a record.
+    match by {
+        By::WholeIndex => batch.end_waiting(&cases.iter().map(|case| case.row.id).collect::<Vec<_>>())?,
+        By::Known => {
+            batch.put_waiting(&cases.iter().map(|case| provisional(case, judge.now)).collect::<Vec<_>>())?;
+        }
+    }
+    judge.write(batch, &rulings)
+}
+
+fn count(metrics: &WaitingMetrics, by: By, decided: usize) {
+    let counter = match by {
+        By::WholeIndex => &metrics.decided,
+        By::Known => &metrics.decided_provisionally,
+    };
+    counter.add(decided as u64);
+}
+
+/// One that cannot be decided is told and counted. If it never was, it waits no more and is kept as a dead letter; if it was,
+/// by less than there is now, that must not become final: it waits on, and is tried again after a while.
+fn conclude_one(
     judge: &mut Judge<'_>,
     batch: &Batch<'_>,
     case: &Case,
     by: By,
     metrics: &WaitingMetrics,
 ) -> Result<Concluded, StoreError> {
-    let Case { row, clicks, .. } = case;
-    let work = |batch: &Batch<'_>| {
-        judge.decide_waiting(batch, row, clicks.clone())?;
-        match by {
-            By::WholeIndex => batch.end_waiting(row.id)?,
-            By::Known => batch.put_waiting(&provisional(case, judge.now))?,
-        }
-        Ok::<(), NotApplied>(())
-    };
-    match batch.attempt(work) {
+    let row = &case.row;
+    match batch.attempt(|batch| decide(judge, batch, std::slice::from_ref(case), by)) {
         Ok(()) => {
-            match by {
-                By::WholeIndex => metrics.decided.add(1),
-                By::Known => metrics.decided_provisionally.add(1),
-            }
+            count(metrics, by, 1);
             Ok(Concluded::Done)
         }
         Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(error),
@@ -191,7 +236,7 @@ pub fn conclude(
                 // As it was read from a record.
                 record: serde_json::to_vec(&row.report).unwrap_or_default(),
             })?;
-            batch.end_waiting(row.id)?;
+            batch.end_waiting(&[row.id])?;
             Ok(Concluded::Done)
         }
     }

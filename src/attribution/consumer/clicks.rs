@@ -6,12 +6,14 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::judge::Judge;
+use super::pruning::LATE_CLICKS_MS;
 use crate::attribution::Touch;
 use crate::catalog::PublisherId;
 use crate::click::{ClickId, Verdict, VisitorKey};
 use crate::dedupe::Billable;
 use crate::event::Click;
 use crate::rollup::{ClickKey, Counts, Scope, cut, quarter};
+use crate::spool::SpoolId;
 use crate::store::{Batch, StoreError};
 use crate::time::TimeMs;
 use crate::touch::Touched;
@@ -28,6 +30,13 @@ pub struct ClickBatch<'c> {
 
 impl<'c> ClickBatch<'c> {
     pub fn take(&mut self, judge: &mut Judge<'_>, batch: &Batch<'_>, click: &'c Click<'c>) -> Result<(), StoreError> {
+        if let Some((spool, seq)) = click.takes_place_of()
+            && batch.view().took_effect(SpoolId(spool), seq)?
+        {
+            // It was sent again and only then refused, or fed from two copies of a disk.
+            judge.metrics.fed_in_vain.add(1);
+            return Ok(());
+        }
         judge.metrics.clicks.add(1);
         let key = Rc::new(key(judge, batch, click)?);
         let verified = self.touch(judge, click);
@@ -75,6 +84,7 @@ impl<'c> ClickBatch<'c> {
                 return None;
             }
         };
+        judge.metrics.too_late_clicks.add(u64::from(judge.now - click_id.clicked_at() > LATE_CLICKS_MS));
         if judge.memory.touches.are_shared() {
             // Which of them come late only the store knows, as others decide too.
             self.late.entry(click_id.visitor_key()).or_default().push(Touch(click_id));

@@ -4,12 +4,12 @@
 //! It knows nothing but the rows that wait, so a restart, another process that died, and a database that came back are all
 //! the same to it. Of two processes at one row the second finds that it waits no more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cases::{By, Concluded, Failed, cases, conclude, gather, look_up, told_unreadable};
+use super::cases::{By, Failed, cases, conclude, gather, look_up, told_unreadable};
 use super::judge::Judge;
 use super::later_metrics::WaitingMetrics;
 use super::memory::{Memory, Terms};
@@ -191,16 +191,7 @@ impl<'p> Decider<'p> {
     fn decide(&mut self, some: &[Waiting], by: By) -> Result<usize, StoreError> {
         let began = Instant::now();
         let batch = self.store.begin()?;
-        let mut judge = Judge {
-            memory: &mut self.memory,
-            keys: &self.rules.keys,
-            settings: self.rules.settings,
-            terms: &self.terms,
-            metrics: self.metrics,
-            now: self.rules.clock.now(),
-            waiting: 0,
-            undecided: BTreeMap::new(),
-        };
+        let mut judge = Judge::new(&mut self.memory, self.rules, &self.terms, self.metrics, self.rules.clock.now());
         judge.memory.touches = Touches::Shared(Fetched::default());
         let (mut cases, mut put_off) = cases(&batch, some)?;
         let looked = look_up(&mut judge, &batch, &mut cases, self.touches, by, &self.barriers);
@@ -214,12 +205,7 @@ impl<'p> Decider<'p> {
                 return Ok(0);
             }
         }
-        for case in &cases {
-            let concluded = conclude(&mut judge, &batch, case, by, self.waiting_metrics)?;
-            if concluded == Concluded::PutOff {
-                put_off.push(case.row.id);
-            }
-        }
+        put_off.extend(conclude(&mut judge, &batch, &cases, by, self.waiting_metrics)?);
         batch.commit()?;
         put_off.into_iter().for_each(|id| self.put_off(id));
         self.metrics.batches.add_shared(1);
@@ -254,16 +240,7 @@ impl<'p> Decider<'p> {
             return Ok(0);
         }
         let batch = self.store.begin()?;
-        let mut judge = Judge {
-            memory: &mut self.memory,
-            keys: &self.rules.keys,
-            settings: self.rules.settings,
-            terms: &self.terms,
-            metrics: self.metrics,
-            now,
-            waiting: 0,
-            undecided: BTreeMap::new(),
-        };
+        let mut judge = Judge::new(&mut self.memory, self.rules, &self.terms, self.metrics, now);
         let (cases, put_off) = cases(&batch, &settled)?;
         for case in &cases {
             judge.try_conversion(&batch, case.row.id, |judge, batch| judge.settle_own_click(batch, &case.row))?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Rules;
 use super::gather::{Looks, Span};
 use super::memory::{Memory, Terms};
 use super::metrics::AttributionMetrics;
@@ -11,7 +12,9 @@ use crate::click::{ClickId, Keys, Verdict, VisitorId, VisitorKey};
 use crate::event::{Conversion, Refund};
 use crate::ledger::NotPosted;
 use crate::spool::SpoolId;
-use crate::store::{Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError, View};
+use crate::store::{
+    Batch, ConversionRow, NewConversion, RefundInsert, RowId, StatusFact, StoreError, View, WatchedVisitor,
+};
 use crate::time::TimeMs;
 
 /// Conversions of one visitor that are read at once when a late click has them decided again.
@@ -62,6 +65,20 @@ pub struct Judge<'j> {
     pub waiting: i64,
     /// Conversions that get a decision at the end of the transaction, by the time of their latest fact.
     pub undecided: BTreeMap<RowId, TimeMs>,
+}
+
+impl<'j> Judge<'j> {
+    /// For one transaction.
+    pub fn new(
+        memory: &'j mut Memory,
+        rules: &'j Rules,
+        terms: &'j Terms,
+        metrics: &'j AttributionMetrics,
+        now: TimeMs,
+    ) -> Judge<'j> {
+        let (keys, settings) = (&*rules.keys, rules.settings);
+        Judge { memory, keys, settings, terms, metrics, now, waiting: 0, undecided: BTreeMap::new() }
+    }
 }
 
 impl Judge<'_> {
@@ -275,9 +292,7 @@ impl Judge<'_> {
         id: RowId,
     ) -> Result<(), StoreError> {
         let Some(until) = span.clicks_until() else { return Ok(()) };
-        for visitor in visitors {
-            batch.watch_visitor(*visitor, span.since, until, id)?;
-        }
+        batch.watch_visitors(&watched(visitors, span, id))?;
         if self.memory.touches.are_shared() {
             return Ok(());
         }
@@ -292,6 +307,12 @@ impl Judge<'_> {
     pub fn terms_of(&mut self, view: View<'_>, catalog: &str) -> Result<Terms, StoreError> {
         if *catalog == *self.terms.hash { Ok(self.terms.clone()) } else { self.memory.terms(view, catalog) }
     }
+}
+
+/// Whose late clicks find a conversion.
+pub fn watched(visitors: &[VisitorKey], span: Span, id: RowId) -> Vec<WatchedVisitor> {
+    let Some(until) = span.clicks_until() else { return Vec::new() };
+    visitors.iter().map(|visitor| WatchedVisitor { visitor: *visitor, since: span.since, until, id }).collect()
 }
 
 /// None for a key number that is not listed here.

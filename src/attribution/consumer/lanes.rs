@@ -238,7 +238,8 @@ fn time(event: &Event<'_>) -> Option<TimeMs> {
         Event::Conversion(report) => Some(report.received_at_ms),
         Event::Refund(refund) => Some(refund.received_at_ms),
         Event::Parked(parked) => Some(parked.parked_at_ms),
-        Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_) => None,
+        // That of the record before it is the time of this spool.
+        Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_) | Event::Unparked(_) => None,
     }
 }
 

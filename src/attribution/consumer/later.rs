@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 
 use super::gather::{Looks, Span};
 use super::judge::{Judge, NotApplied, Place, own_click};
+use super::record::{Past, Ruling};
 use crate::attribution::{Clicks, Extent, OwnClick, Touch, reduce};
 use crate::click::VisitorKey;
 use crate::event::Conversion;
-use crate::store::{Batch, ConversionRow, NewConversion, OpenUntil, RowId, Stand, StatusFact, StoreError, Waiting};
+use crate::store::{
+    Batch, ConversionRow, NewConversion, OpenUntil, RowId, Stand, StatusFact, StoreError, View, Waiting,
+};
 use crate::time::TimeMs;
 
 /// Conversions that the clicks of one transaction are looked for in one question; more are looked for by visitor.
@@ -40,7 +43,7 @@ impl Judge<'_> {
         let id = batch.add_conversion(&new)?;
         let visitors = self.visitors(report, own_click, self.terms);
         self.watch(batch, &visitors, Span::of(report, self.terms, self.settings), id)?;
-        Ok(batch.put_waiting(&Waiting { id, since: self.now, stand })?)
+        Ok(batch.put_waiting(&[Waiting { id, since: self.now, stand }])?)
     }
 
     /// Its touches are looked up anew. One that waits already may have been told where the clicks end before what is
@@ -52,7 +55,7 @@ impl Judge<'_> {
             return Ok(());
         }
         let since = known.map_or(self.now, |known| self.now.max(TimeMs(known.since.0 + 1)));
-        batch.put_waiting(&Waiting { id, since, stand: known.map_or(Stand::New, |known| known.stand) })
+        batch.put_waiting(&[Waiting { id, since, stand: known.map_or(Stand::New, |known| known.stand) }])
     }
 
     /// Clicks that conversions of their visitors may take as facts: those are looked at again.
@@ -143,20 +146,23 @@ impl Judge<'_> {
         Ok(visitors.map(|visitor| (visitor, span.since)).collect())
     }
 
-    /// Decides a conversion that waits, by the clicks that were gathered for it.
-    pub fn decide_waiting(&mut self, batch: &Batch<'_>, row: &ConversionRow, clicks: Clicks) -> Result<(), NotApplied> {
-        let mut row = row.clone();
-        if row.clicks != clicks {
-            row.clicks = clicks;
-            batch.record_clicks(row.id, &row.clicks)?;
-        }
+    /// Decides a conversion that waits, by the clicks that were gathered for it. Nothing is written yet.
+    pub fn rule_waiting(
+        &mut self,
+        view: View<'_>,
+        row: &ConversionRow,
+        clicks: &Clicks,
+        past: &mut Past,
+    ) -> Result<Ruling, NotApplied> {
+        let row = ConversionRow { clicks: clicks.clone(), ..row.clone() };
         let mut latest = row.report.received_at_ms;
         row.status.iter().for_each(|status| latest = latest.max(status.at));
-        let every = (0, u64::MAX);
-        batch
-            .view()
-            .each_refund(&row.report.conversion_id, every, |refund| latest = latest.max(refund.received_at_ms))?;
-        self.decide_again(batch, &row, latest)
+        if past.has_refunds(&row.report) {
+            let every = (0, u64::MAX);
+            let id = &row.report.conversion_id;
+            view.each_refund(id, every, |refund| latest = latest.max(refund.received_at_ms))?;
+        }
+        self.rule(view, &row, past, latest)
     }
 
     /// The key of its click ID is listed now, or is waited for no longer.
@@ -166,7 +172,7 @@ impl Judge<'_> {
         let terms = self.terms_of(batch.view(), &row.catalog)?;
         let visitors = self.visitors(&row.report, own_click, &terms);
         self.watch(batch, &visitors, Span::of(&row.report, &terms, row.settings), row.id)?;
-        Ok(batch.put_waiting(&Waiting { id: row.id, since: self.now, stand: Stand::New })?)
+        Ok(batch.put_waiting(&[Waiting { id: row.id, since: self.now, stand: Stand::New }])?)
     }
 }
 

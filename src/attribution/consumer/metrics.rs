@@ -2,6 +2,7 @@
 
 use crate::attribution::{Outcome, Reason};
 use crate::metrics::{Counter, Gauge, Histogram, Page};
+use crate::store::{Aged, KINDS};
 
 /// The thread of the consumer writes; what is counted while deciding, the one that decides what waited too.
 #[derive(Debug, Default)]
@@ -11,6 +12,7 @@ pub struct AttributionMetrics {
     pub conversions: Counter,
     pub refunds: Counter,
     pub unverified_clicks: Counter,
+    pub fed_in_vain: Counter,
     pub late_clicks: Counter,
     pub cut_lookups: Counter,
     pub unread_conversions: Counter,
@@ -21,14 +23,18 @@ pub struct AttributionMetrics {
     pub refunds_waiting: Gauge,
     pub touches: Gauge,
     pub touch_tables: Gauge,
-    pub store_errors: Counter,
     pub source_errors: Counter,
     pub batch_seconds: Histogram,
     pub batches: Counter,
     pub consuming: Gauge,
     pub imbalance: Gauge,
     pub follows: Gauge,
+    pub too_late_clicks: Counter,
+    pub recalled_spools: Counter,
+    pub prune_errors: Counter,
+    pruned: [Counter; PRUNED.len()],
     outcomes: [Counter; OUTCOMES.len()],
+    store_errors: [Counter; KINDS.len()],
 }
 
 /// Outcome and reason as labels; the place of each is its counter's.
@@ -47,13 +53,45 @@ const OUTCOMES: [(Option<Reason>, &str); 12] = [
     (Some(Reason::ZeroRate), "zero_rate"),
 ];
 
+/// Tables as labels; the place of each is its counter's.
+const PRUNED: [(Aged, &str); 4] = [
+    (Aged::Marks, "marks"),
+    (Aged::SpoolStates, "spool_states"),
+    (Aged::Visitors, "visitors"),
+    (Aged::ClickRollups, "click_rollups"),
+];
+
 impl AttributionMetrics {
+    pub fn count_pruned(&self, aged: Aged, rows: u64) {
+        if let Some(place) = PRUNED.iter().position(|(known, _)| *known == aged) {
+            self.pruned[place].add(rows);
+        }
+    }
+
+    /// Of one table.
+    #[cfg(test)]
+    pub fn pruned(&self, aged: Aged) -> u64 {
+        PRUNED.iter().zip(&self.pruned).find(|((known, _), _)| *known == aged).map_or(0, |(_, counter)| counter.value())
+    }
+
     /// Counts a conversion that got this outcome, anew or in place of another.
     pub fn count_outcome(&self, outcome: Outcome, reason: Option<Reason>) {
         let reason = if outcome == Outcome::Attributed { None } else { reason };
         if let Some(place) = OUTCOMES.iter().position(|(known, _)| *known == reason) {
             self.outcomes[place].add_shared(1);
         }
+    }
+
+    /// Of every kind.
+    #[cfg(test)]
+    pub fn store_errors(&self) -> u64 {
+        self.store_errors.iter().map(Counter::value).sum()
+    }
+
+    pub fn count_store_error(&self, kind: &str) {
+        let place = KINDS.iter().position(|known| *known == kind);
+        // What has no name of its own is the last.
+        self.store_errors[place.unwrap_or(KINDS.len() - 1)].add(1);
     }
 
     pub fn write(&self, page: &mut Page) {
@@ -64,6 +102,8 @@ impl AttributionMetrics {
             &[(&[], seconds(&self.lag_ms))],
         );
         self.write_outcomes(page);
+        self.write_store_errors(page);
+        self.write_pruned(page);
         self.write_counters(page);
         self.write_gauges(page);
         page.histogram(
@@ -83,6 +123,19 @@ impl AttributionMetrics {
         page.counter("afflux_conversion_outcomes_total", help, &samples);
     }
 
+    fn write_store_errors(&self, page: &mut Page) {
+        let labels = KINDS.map(|kind| [("kind", kind)]);
+        let samples: Vec<_> =
+            labels.iter().zip(&self.store_errors).map(|(l, counter)| (&l[..], counter.value())).collect();
+        page.counter("afflux_store_errors_total", "Transactions that failed; all is read again.", &samples);
+    }
+
+    fn write_pruned(&self, page: &mut Page) {
+        let labels = PRUNED.map(|(_, table)| [("table", table)]);
+        let samples: Vec<_> = labels.iter().zip(&self.pruned).map(|(l, counter)| (&l[..], counter.value())).collect();
+        page.counter("afflux_store_pruned_rows_total", "Rows that left the store for their age.", &samples);
+    }
+
     fn write_counters(&self, page: &mut Page) {
         for (name, help, counter) in [
             ("afflux_attribution_clicks_total", "Click events applied.", &self.clicks),
@@ -93,6 +146,11 @@ impl AttributionMetrics {
                 "afflux_attribution_unverified_clicks_total",
                 "Click events whose click ID does not verify: counted, but no touches.",
                 &self.unverified_clicks,
+            ),
+            (
+                "afflux_attribution_fed_in_vain_total",
+                "Clicks fed again that had taken effect before they were parked: not counted again.",
+                &self.fed_in_vain,
             ),
             (
                 "afflux_attribution_late_clicks_total",
@@ -114,7 +172,17 @@ impl AttributionMetrics {
                 "Records lost by a disk and passed.",
                 &self.quarantined_records,
             ),
-            ("afflux_store_errors_total", "Transactions that failed; all is read again.", &self.store_errors),
+            (
+                "afflux_attribution_too_late_clicks_total",
+                "Clicks so old that they change no conversion any more.",
+                &self.too_late_clicks,
+            ),
+            (
+                "afflux_attribution_recalled_spools_total",
+                "Spools that were done with and are read again; nothing of them is applied twice.",
+                &self.recalled_spools,
+            ),
+            ("afflux_store_prune_errors_total", "Times that old rows could not be pruned.", &self.prune_errors),
             ("afflux_attribution_source_errors_total", "Spools that could not be read.", &self.source_errors),
         ] {
             page.counter(name, help, &[(&[], counter.value())]);

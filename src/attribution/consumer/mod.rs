@@ -5,6 +5,7 @@
 //! answered before its conversion was posted. Each transaction takes the effects and the marks together. After any
 //! failure of the store nothing that is remembered counts any more: it is loaded again, and the round with it.
 
+mod arrivals;
 mod cases;
 mod clicks;
 mod decider;
@@ -15,6 +16,8 @@ mod later;
 mod later_metrics;
 mod memory;
 mod metrics;
+mod passes;
+mod pruning;
 mod record;
 mod run;
 pub mod shared;
@@ -25,7 +28,6 @@ mod watched;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,7 @@ pub use later_metrics::WaitingMetrics;
 pub use memory::kept_ms;
 use memory::{Memory, Terms};
 pub use metrics::AttributionMetrics;
+use passes::Passes;
 pub use run::{Parts, run};
 pub use source::{Item, Reach, Records, Source, SpoolReach};
 
@@ -49,17 +52,20 @@ use crate::click::Keys;
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::spool::{SpoolId, Topic};
-use crate::store::{Batch, DeadLetter, Quarantine, Store, StoreError};
+use crate::store::{Batch, DeadLetter, Fate, Quarantine, Store, StoreError};
 use crate::time::{DAY_MS, TimeMs};
 
 /// A transaction ends after this many records, or after this time.
 const MAX_BATCH: usize = 16_384;
 const MAX_BATCH_TIME: Duration = Duration::from_millis(200);
 
+/// Steps between two looks at the time. Of reports so many are stored together.
+const PIECE: usize = 64;
+
 /// How often a record is tried before it goes to the dead letters.
 const MAX_TRIES: u32 = 5;
 
-/// How often old tables of touches are looked for, and gauges counted anew.
+/// How often what is old is looked for, and gauges counted anew.
 const TIDY_EVERY_MS: i64 = 60_000;
 
 /// How often it is looked which catalog is the active one, where others may change it.
@@ -80,6 +86,8 @@ pub struct Rules {
     pub catalog: Arc<ArcSwap<Snapshot>>,
     pub clock: Arc<dyn Clock>,
     pub layout: Layout,
+    /// Rollups of clicks that are older are pruned; 0 is for ever.
+    pub keep_click_counts_days: u32,
 }
 
 pub struct Consumer<'p, S> {
@@ -91,6 +99,7 @@ pub struct Consumer<'p, S> {
     terms: Terms,
     tidied: TimeMs,
     followed: Instant,
+    passes: Passes,
     /// Spools of this round that wait for a number.
     gaps: usize,
     /// Whether the round before found nothing either.
@@ -117,13 +126,15 @@ impl<'p, S: Source> Consumer<'p, S> {
         metrics.dead_letters.set(store.view().dead_letter_count()? as i64);
         let tidied = TimeMs(i64::MIN);
         let followed = Instant::now().checked_sub(FOLLOW_EVERY).unwrap_or_else(Instant::now);
-        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, gaps: 0, was_idle: false })
+        let passes = Passes::known(store.view())?;
+        let (gaps, was_idle) = (0, false);
+        Ok(Consumer { source, store, rules, metrics, memory, terms, tidied, followed, passes, gaps, was_idle })
     }
 
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        if self.source.has_changed() {
+        if self.source.has_changed() || self.passes.have_changed(self.store.view())? {
             self.begin_source()?;
         }
         let reach = match self.source.reach() {
@@ -151,6 +162,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         let view = self.store.view();
         self.source.begin(view)?;
         self.memory.marks = view.marks()?.into_iter().map(|mark| (mark.spool, mark)).collect();
+        self.memory.marks.values().for_each(|mark| self.source.applied(mark.spool, mark.next));
         Ok(())
     }
 
@@ -234,6 +246,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         behind: &mut Option<TimeMs>,
         stop: &dyn Fn() -> bool,
     ) -> Result<usize, StoreError> {
+        self.recall(reaches)?;
         let is_shared = self.memory.touches.are_shared();
         let held = if is_shared && topic == Topic::Conversions { MAX_HELD_LOCKED } else { MAX_HELD };
         let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
@@ -267,22 +280,18 @@ impl<'p, S: Source> Consumer<'p, S> {
         if is_shared {
             lock_conversions(&batch, steps)?;
         }
-        let mut judge = Judge {
-            memory: &mut self.memory,
-            keys: &self.rules.keys,
-            settings: self.rules.settings,
-            terms: &self.terms,
-            metrics: self.metrics,
-            now,
-            waiting: 0,
-            undecided: BTreeMap::new(),
-        };
+        let mut judge = Judge::new(&mut self.memory, self.rules, &self.terms, self.metrics, now);
         let mut clicks = ClickBatch::default();
         let mut count = 0;
-        for step in steps {
-            apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
-            count += 1;
-            if count % 64 == 0 && began.elapsed() > MAX_BATCH_TIME {
+        for piece in steps.chunks(PIECE) {
+            let stored = judge.store_together(&batch, piece)?;
+            for (place, step) in piece.iter().enumerate() {
+                if !stored.contains(&place) {
+                    apply(&mut judge, &mut batch, &mut clicks, topic, step)?;
+                }
+            }
+            count += piece.len();
+            if began.elapsed() > MAX_BATCH_TIME {
                 break;
             }
         }
@@ -326,7 +335,8 @@ impl<'p, S: Source> Consumer<'p, S> {
         for reach in reaches {
             let known = self.memory.marks.get(&reach.spool).copied();
             let mut mark = self.memory.mark(reach.spool, topic);
-            mark.sealed = reach.sealed;
+            // Who reads a sealed spool again may not have come to its seal yet.
+            mark.sealed = reach.sealed.or(mark.sealed);
             // What was not looked at here has the gap that it is known to have.
             mark.gap = gaps.get(&reach.spool).copied().unwrap_or(mark.gap);
             self.gaps += usize::from(mark.gap.is_some());
@@ -344,6 +354,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         }
         let batch = self.store.begin()?;
         changed.iter().try_for_each(|mark| batch.move_mark(mark, mark.next))?;
+        self.source.record(&batch, &changed)?;
         batch.commit()?;
         for mark in changed {
             if let Some(gap) = mark.gap {
@@ -371,6 +382,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
         self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
         self.metrics.dead_letters.set(self.store.view().dead_letter_count()? as i64);
+        self.prune(now);
         self.tidied = now;
         Ok(())
     }
@@ -429,19 +441,16 @@ fn apply<'c>(
         (What::Event(Event::Other(_) | Event::Heartbeat(_) | Event::Seal(_)), _) => Ok(()),
         (What::Event(Event::Parked(parked)), _) => {
             judge.metrics.quarantined_records.add(1);
-            batch.quarantine(Quarantine {
-                spool: step.spool,
-                first: parked.seq,
-                last: parked.seq,
-                parked: parked.why != "lost",
-            })
+            let fate = if parked.why == "lost" { Fate::Lost } else { Fate::Parked };
+            batch.quarantine(&Quarantine { spool: step.spool, first: parked.seq, last: parked.seq, fate })
         }
+        (What::Event(Event::Unparked(unparked)), _) => batch.unpark(SpoolId(unparked.of_spool), unparked.of_seq),
         (What::Event(_), _) => bury(judge, batch, step, "an event of another topic"),
         // Reading it again gives the same bytes, so one try is as good as five.
         (What::Poison { why }, _) => bury(judge, batch, step, why),
         (What::Lost { first, last }, _) => {
             judge.metrics.quarantined_records.add(last - first + 1);
-            batch.quarantine(Quarantine { spool: step.spool, first: *first, last: *last, parked: false })
+            batch.quarantine(&Quarantine { spool: step.spool, first: *first, last: *last, fate: Fate::Lost })
         }
     }
 }

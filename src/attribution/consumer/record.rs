@@ -1,22 +1,95 @@
 //! Decides a conversion by all of its facts, and writes down what changed: decision, books, and what reports show.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::judge::{Judge, NotApplied};
 use crate::attribution::{Clicks, Decision, Facts, MAX_TOLD_REFUNDS, Share, decide};
 use crate::click::ClickId;
 use crate::commission::RefundSum;
 use crate::event::{Conversion, Refund};
-use crate::ledger::{self, Balances, Occasion};
-use crate::store::{Batch, ConversionRow, DecisionRow, ShareRow, StoreError, StoredFacts, View};
+use crate::ledger::{self, Balances, Entry, Occasion};
+use crate::store::{
+    Batch, ConversionRow, Decided, DecisionRow, RowId, ShareRow, StoreError, StoredFacts, View, Written,
+};
 use crate::time::TimeMs;
 use crate::touch::Labels;
 
+/// What is known of conversions from before they are decided, read of many at once.
+#[derive(Default)]
+pub struct Past {
+    decisions: HashMap<RowId, DecisionRow>,
+    entries: HashMap<RowId, Vec<Entry>>,
+    shares: HashMap<RowId, Vec<ShareRow>>,
+    refunded: HashSet<String>,
+}
+
+/// What a conversion's decision changes, all of it found out and nothing of it written.
+pub struct Ruling {
+    id: RowId,
+    /// Clicks, revision and the time of the latest fact, where they are not stored like this.
+    row: Option<(Clicks, u32, TimeMs)>,
+    change: Change,
+    revision: u32,
+    facts: StoredFacts,
+    decision: Decision,
+    entries: Vec<Entry>,
+    /// None: those that are there stay.
+    shares: Option<Vec<ShareRow>>,
+    has_shares: bool,
+    /// Outcome and reason are news.
+    is_counted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    Words,
+    /// A new revision.
+    Decision,
+}
+
+impl Past {
+    pub fn read<'r>(view: View<'_>, rows: impl Iterator<Item = &'r ConversionRow> + Clone) -> Result<Past, StoreError> {
+        let conversion_ids: Vec<&str> = rows.clone().map(|row| row.report.conversion_id.as_str()).collect();
+        let decided: Vec<RowId> = rows.filter(|row| row.revision > 0).map(|row| row.id).collect();
+        let mut past = Past { refunded: view.refunded(&conversion_ids)?, ..Past::default() };
+        past.decisions = view.latest_decisions(&decided)?.into_iter().collect();
+        for (id, entry) in view.entries_of(&decided)? {
+            past.entries.entry(id).or_default().push(entry);
+        }
+        for share in view.shares_of(&decided)? {
+            past.shares.entry(share.conversion).or_default().push(share);
+        }
+        Ok(past)
+    }
+
+    pub fn has_refunds(&self, report: &Conversion) -> bool {
+        self.refunded.contains(&report.conversion_id)
+    }
+}
+
 impl Judge<'_> {
-    /// Decides by all facts there are, with the terms of the first decision. `at`: when the new fact was received.
+    /// Decides by all facts there are, with the terms of the first decision, and writes it down. `at`: when the new fact was
+    /// received.
     pub fn decide_again(&mut self, batch: &Batch<'_>, row: &ConversionRow, at: TimeMs) -> Result<(), NotApplied> {
-        let before = if row.revision == 0 { None } else { batch.view().latest_decision(row.id)? };
-        let (refunds, more_refunds) = refunds(batch.view(), &row.report, before.as_ref().map(|row| &row.facts))?;
+        let mut past = Past::read(batch.view(), std::iter::once(row))?;
+        let ruling = self.rule(batch.view(), row, &mut past, at)?;
+        self.write(batch, &[ruling])
+    }
+
+    /// Decides. What is known from before of this conversion is taken out of `past`.
+    pub fn rule(
+        &mut self,
+        view: View<'_>,
+        row: &ConversionRow,
+        past: &mut Past,
+        at: TimeMs,
+    ) -> Result<Ruling, NotApplied> {
+        let before = past.decisions.remove(&row.id);
+        let (refunds, more_refunds) = match past.has_refunds(&row.report) {
+            true => refunds(view, &row.report, before.as_ref().map(|row| &row.facts))?,
+            false => (Vec::new(), RefundSum::default()),
+        };
         let facts = Facts {
             report: row.report.clone(),
             own_click: row.own_click,
@@ -27,8 +100,57 @@ impl Judge<'_> {
             merchant_status: row.status.map(|fact| fact.status),
             late_click_ignored: false,
         };
-        let decision = self.decided(batch.view(), row, &facts)?;
-        self.record(batch, row, before, &StoredFacts::of(&facts), &decision, at.max(row.booked))
+        let decision = self.decided(view, row, &facts)?;
+        let facts = StoredFacts::of(&facts);
+        let change = change(before.as_ref(), &facts, &decision);
+        let is_new = change == Change::Decision;
+        let revision = if is_new { row.revision + 1 } else { row.revision };
+        let posted = past.entries.remove(&row.id).unwrap_or_default();
+        let at = at.max(row.booked);
+        let entries = if is_new { difference(row, &posted, &decision, at)? } else { Vec::new() };
+        // With a shared index labels may be known now that were not before.
+        let is_shown_anew = change != Change::Nothing || self.memory.touches.are_shared();
+        let shares = past.shares.remove(&row.id).unwrap_or_default();
+        let verdict = |decision: &Decision| (decision.outcome, decision.reason);
+        Ok(Ruling {
+            id: row.id,
+            row: is_new.then(|| (row.clicks.clone(), revision, at)),
+            change,
+            revision,
+            entries,
+            shares: if is_shown_anew { Some(self.share_rows(view, row, &decision, &shares)?) } else { None },
+            has_shares: before.is_some(),
+            is_counted: before.is_none_or(|before| verdict(&before.decision) != verdict(&decision)),
+            facts,
+            decision,
+        })
+    }
+
+    /// Writes many decisions, each kind of row in one statement where there is a network.
+    pub fn write(&self, batch: &Batch<'_>, rulings: &[Ruling]) -> Result<(), NotApplied> {
+        let of = |change: Change| rulings.iter().filter(move |ruling| ruling.change == change);
+        let written = |change: Change| of(change).map(Ruling::written).collect::<Vec<_>>();
+        batch.reword_decisions(&written(Change::Words))?;
+        batch.add_decisions(&written(Change::Decision))?;
+        batch.record_decided(&rulings.iter().filter_map(Ruling::decided).collect::<Vec<_>>())?;
+        let entries = rulings.iter().flat_map(|ruling| ruling.entries.iter().map(|entry| (ruling.id, entry)));
+        batch.add_entries(&entries.collect::<Vec<_>>())?;
+        if self.memory.touches.are_shared() {
+            let told = of(Change::Decision).map(|ruling| (ruling.id, ruling.revision));
+            batch.tell(&told.collect::<Vec<_>>())?;
+        }
+        let shown = || rulings.iter().filter(|ruling| ruling.shares.is_some());
+        let replaced = shown().filter(|ruling| ruling.has_shares).map(|ruling| ruling.id);
+        batch.remove_shares(&replaced.collect::<Vec<_>>())?;
+        let shares = shown().flat_map(|ruling| ruling.shares.iter().flatten().cloned());
+        batch.add_shares(&shares.collect::<Vec<_>>())?;
+        for ruling in rulings {
+            self.metrics.imbalance.add(ruling.entries.iter().map(|entry| entry.amount).sum());
+            if ruling.is_counted {
+                self.metrics.count_outcome(ruling.decision.outcome, ruling.decision.reason);
+            }
+        }
+        Ok(())
     }
 
     /// The clicks of publishers who earn by these clicks, refunds aside: a report shows what is known of them.
@@ -59,75 +181,20 @@ impl Judge<'_> {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(decided)).map_err(|_| NotApplied::Panicked)
     }
 
-    /// A decision that differs in more than its words is a new revision and moves the books.
-    fn record(
-        &mut self,
-        batch: &Batch<'_>,
-        row: &ConversionRow,
-        before: Option<DecisionRow>,
-        facts: &StoredFacts,
-        decision: &Decision,
-        at: TimeMs,
-    ) -> Result<(), NotApplied> {
-        match &before {
-            // With a shared index labels may be known now that were not before.
-            Some(before) if before.facts == *facts && before.decision == *decision => {
-                if !self.memory.touches.are_shared() {
-                    return Ok(());
-                }
-            }
-            Some(before) if without_words(&before.decision) == without_words(decision) => {
-                batch.reword_decision(row.id, before.revision, facts, decision)?;
-            }
-            _ => {
-                batch.add_decision(row.id, row.revision + 1, facts, decision, at)?;
-                self.post(batch, row, decision, at)?;
-                if self.memory.touches.are_shared() {
-                    batch.tell(row.id, row.revision + 1)?;
-                }
-            }
-        }
-        let rows = self.share_rows(batch, row, decision)?;
-        if before.is_some() {
-            batch.remove_shares(row.id)?;
-        }
-        batch.add_shares(&rows)?;
-        let verdict = |decision: &Decision| (decision.outcome, decision.reason);
-        if before.is_none_or(|before| verdict(&before.decision) != verdict(decision)) {
-            self.metrics.count_outcome(decision.outcome, decision.reason);
-        }
-        Ok(())
-    }
-
-    /// The books get the difference between the decision and what is posted.
-    fn post(&self, batch: &Batch<'_>, row: &ConversionRow, decision: &Decision, at: TimeMs) -> Result<(), NotApplied> {
-        let entries = if row.revision == 0 { Vec::new() } else { batch.view().entries(row.id)? };
-        let occasion = Occasion {
-            conversion_id: &row.report.conversion_id,
-            revision: entries.last().map_or(0, |entry| entry.revision) + 1,
-            merchant_id: row.report.merchant_id,
-            currency: row.report.currency,
-            at,
-        };
-        let entries = ledger::post(&occasion, &Balances::of(&entries), decision)?;
-        self.metrics.imbalance.add(entries.iter().map(|entry| entry.amount).sum());
-        Ok(batch.add_entries(row.id, &entries)?)
-    }
-
-    /// The decision as reports group it: a row per share, or one without publisher.
+    /// The decision as reports group it: a row per share, or one without publisher. `before`: those of the decision before.
     fn share_rows(
         &self,
-        batch: &Batch<'_>,
+        view: View<'_>,
         row: &ConversionRow,
         decision: &Decision,
+        before: &[ShareRow],
     ) -> Result<Vec<ShareRow>, StoreError> {
         let whole = without_publisher(row, decision);
         if decision.shares.is_empty() {
             return Ok(vec![whole]);
         }
-        let before = if row.revision == 0 { Vec::new() } else { batch.view().shares(row.id)? };
         let line = |share: &Share| {
-            let Labels { link, source, sub1 } = self.labels(batch, share, &before)?;
+            let Labels { link, source, sub1 } = self.labels(view, share, before)?;
             let (commission, reversed) = (share.commission, share.reversed);
             let publisher_id = Some(share.publisher_id);
             Ok(ShareRow { publisher_id, link, source, sub1, commission, reversed, ..whole.clone() })
@@ -136,9 +203,9 @@ impl Judge<'_> {
     }
 
     /// Of the share's touch. When the index has dropped it, or does not have it yet: what stood there before.
-    fn labels(&self, batch: &Batch<'_>, share: &Share, before: &[ShareRow]) -> Result<Labels, StoreError> {
+    fn labels(&self, view: View<'_>, share: &Share, before: &[ShareRow]) -> Result<Labels, StoreError> {
         let found = match share.click_id {
-            Some(click_id) => self.memory.touches.labels(batch.view(), click_id)?,
+            Some(click_id) => self.memory.touches.labels(view, click_id)?,
             None => None,
         };
         let known = || before.iter().find(|old| old.publisher_id == Some(share.publisher_id));
@@ -146,6 +213,49 @@ impl Judge<'_> {
             || known().map(|old| Labels { link: old.link.clone(), source: old.source.clone(), sub1: old.sub1.clone() });
         Ok(found.or_else(kept).unwrap_or_default())
     }
+}
+
+impl Ruling {
+    /// The clicks that it was decided by are not stored yet.
+    pub fn with_clicks(mut self, clicks: Clicks, row: &ConversionRow) -> Ruling {
+        self.row.get_or_insert((clicks, row.revision, row.booked));
+        self
+    }
+
+    fn written(&self) -> Written<'_> {
+        Written { id: self.id, revision: self.revision, facts: &self.facts, decision: &self.decision }
+    }
+
+    fn decided(&self) -> Option<Decided<'_>> {
+        let (clicks, revision, booked) = self.row.as_ref()?;
+        Some(Decided { id: self.id, clicks, revision: *revision, booked: *booked })
+    }
+}
+
+/// A decision that differs in more than its words is a new revision and moves the books.
+fn change(before: Option<&DecisionRow>, facts: &StoredFacts, decision: &Decision) -> Change {
+    match before {
+        Some(before) if before.facts == *facts && before.decision == *decision => Change::Nothing,
+        Some(before) if without_words(&before.decision) == without_words(decision) => Change::Words,
+        _ => Change::Decision,
+    }
+}
+
+/// The books get the difference between the decision and what is posted.
+fn difference(
+    row: &ConversionRow,
+    posted: &[Entry],
+    decision: &Decision,
+    at: TimeMs,
+) -> Result<Vec<Entry>, NotApplied> {
+    let occasion = Occasion {
+        conversion_id: &row.report.conversion_id,
+        revision: posted.last().map_or(0, |entry| entry.revision) + 1,
+        merchant_id: row.report.merchant_id,
+        currency: row.report.currency,
+        at,
+    };
+    Ok(ledger::post(&occasion, &Balances::of(posted), decision)?)
 }
 
 /// The refunds of an order: the first are told one by one, those behind them are added up. Each is read once: the decision

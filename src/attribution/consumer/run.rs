@@ -1,17 +1,16 @@
 //! The thread: one consumer per data directory, or one of many at a database; begun anew after every failure.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{AttributionMetrics, Consumer, Rules, Source};
+use crate::clock;
+use crate::lock::{Doing, Lock};
 use crate::store::{OpenError, Place, Store, StoreError};
 
-/// Between looks whether the process that consumes is gone.
-const LOCK_EVERY: Duration = Duration::from_millis(500);
+const CONSUMING: Doing = Doing { it: "consumes", done: "consumed" };
 
 /// The pause after a failure: doubled each time up to the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -22,9 +21,6 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// A round takes at least this long, so that a trickle of clicks does not cost a transaction each.
 const PACE: Duration = Duration::from_millis(10);
-
-/// How often a sleep looks whether to stop.
-const LOOK: Duration = Duration::from_millis(20);
 
 pub struct Parts<S> {
     pub source: S,
@@ -43,11 +39,21 @@ enum Failed {
     Panicked,
 }
 
+impl Failed {
+    fn kind(&self) -> &'static str {
+        match self {
+            Failed::Open(error) => error.kind(),
+            Failed::Store(error) => error.kind(),
+            Failed::Panicked => "panic",
+        }
+    }
+}
+
 /// Consumes until `stop` says so; returns after the transaction at hand. Where another process consumes already, waits
 /// for its end (contract P11).
 pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
     let _lock = match &parts.place {
-        Place::Sqlite(path) => match lock(path, &stop) {
+        Place::Sqlite(path) => match Lock::wait(&lock_path(path), CONSUMING, &stop) {
             Some(lock) => Some(lock),
             None => return,
         },
@@ -64,9 +70,9 @@ pub fn run<S: Source>(mut parts: Parts<S>, stop: impl Fn() -> bool) {
             if began.elapsed() > 2 * LONGEST_PAUSE {
                 pause = SHORTEST_PAUSE;
             }
-            parts.metrics.store_errors.add(1);
+            parts.metrics.count_store_error(error.kind());
             tracing::error!(%error, pause_ms = pause.as_millis() as u64, "attribution begins anew");
-            sleep(pause, &stop);
+            clock::sleep(pause, &stop);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -88,74 +94,9 @@ fn consume<S: Source>(parts: &mut Parts<S>, stop: &dyn Fn() -> bool) -> Result<(
     Ok(())
 }
 
-/// The lock beside the store; `None` when told to stop before it was free.
-fn lock(store_path: &Path, stop: &impl Fn() -> bool) -> Option<File> {
-    let path = lock_path(store_path);
-    let mut told = None;
-    while !stop() {
-        let error = match try_lock(&path) {
-            Ok(file) => return Some(file),
-            Err(error) => error,
-        };
-        // Said once for each reason, not twice a second.
-        if told.replace(error.kind()) != Some(error.kind()) {
-            let lock = path.display();
-            match error.kind() {
-                ErrorKind::WouldBlock => tracing::info!(%lock, "another process consumes; waiting for its end"),
-                _ => tracing::error!(%lock, %error, "nothing is consumed: the lock cannot be made; trying again"),
-            }
-        }
-        sleep(LOCK_EVERY, stop);
-    }
-    None
-}
-
-fn try_lock(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(error),
-        Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
-    }
-}
-
+/// Beside the store.
 fn lock_path(store_path: &Path) -> PathBuf {
     let mut name = store_path.as_os_str().to_owned();
     name.push(".lock");
     PathBuf::from(name)
-}
-
-fn sleep(pause: Duration, stop: &impl Fn() -> bool) {
-    let until = Instant::now() + pause;
-    while !stop() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(LOOK));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn p11_one_consumes_and_the_other_waits_for_its_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let store_path = directory.path().join("deep/afflux.sqlite");
-        let first = lock(&store_path, &|| false).unwrap();
-        assert!(try_lock(&lock_path(&store_path)).is_err());
-        let waiting = std::thread::spawn({
-            let store_path = store_path.clone();
-            move || lock(&store_path, &|| false).is_some()
-        });
-        drop(first);
-        assert!(waiting.join().unwrap());
-        let _held = lock(&store_path, &|| false).unwrap();
-        assert!(lock(&store_path, &|| true).is_none());
-    }
 }

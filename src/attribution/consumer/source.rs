@@ -32,6 +32,11 @@ pub trait Source {
     /// All records of `spool` below `next` are applied for good.
     fn applied(&mut self, spool: SpoolId, next: u64);
 
+    /// The mark of a spool that was not among those it began with: what is below it is applied, as ever.
+    fn recall(&mut self, mark: &Mark) {
+        self.applied(mark.spool, mark.next);
+    }
+
     /// Whether there is something to write down that belongs to no record.
     fn has_news(&self) -> bool {
         false

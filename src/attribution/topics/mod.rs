@@ -249,6 +249,19 @@ impl TopicSource {
         self.unproven.remove(&partition);
         self.seeks.remove(&partition);
         self.searches.leave(partition);
+        // Who has it now reads them: no offset went beyond what is not written down.
+        let topic = TOPICS[partition.topic].name();
+        self.states.retain(|_, (state, _, number)| (&*state.topic, *number) != (topic, partition.number));
+    }
+
+    /// Heartbeats and seals that may be written down when these marks are. Not a seal while records before it are only held:
+    /// with the seal in the store and the mark below it they would seem to be missing. They hold up the offset, so it is
+    /// read again where they are.
+    fn ripe(&self, moved: &[Mark]) -> Vec<u64> {
+        let next = |spool| moved.iter().find(|mark| mark.spool == spool).map(|mark| mark.next);
+        let is_ripe = |spool: SpoolId, is_seal: bool| !(is_seal && self.queues.holds(spool, next(spool)));
+        let states = self.states.iter();
+        states.filter(|(spool, state)| is_ripe(SpoolId(**spool), state.1)).map(|(spool, _)| *spool).collect()
     }
 
     /// Goes where a partition has to go on; what does not succeed now is tried again at the next look.
@@ -262,15 +275,28 @@ impl TopicSource {
         }
     }
 
-    /// Seals that were written down and whose spools may not know of it. Those of others are theirs to tell of.
-    fn begin_seals(&mut self, view: View<'_>) -> Result<(), StoreError> {
+    /// What was written down of spools that may not know of it: seals, and that there are more records than are applied.
+    /// Those of others are theirs to tell of.
+    fn begin_states(&mut self, view: View<'_>) -> Result<(), StoreError> {
         let Some(consumer) = &self.consumer else { return Ok(()) };
-        for known in view.spool_states()?.iter().filter(|known| known.sealed) {
+        let gaps: HashMap<SpoolId, u64> =
+            view.marks()?.iter().filter_map(|mark| Some((mark.spool, mark.gap?))).collect();
+        let witnessed: HashMap<SpoolId, u64> = view.witnessed()?.into_iter().collect();
+        for known in view.spool_states()? {
             let Some(topic) = TOPICS.iter().position(|topic| topic.name() == known.state.topic) else { continue };
             let partition = Partition { topic, number: known.partition };
-            if consumer.positions().contains_key(&partition) {
-                self.queues.sealed_before(SpoolId(known.state.spool), count(&known.state), TOPICS[topic], partition);
+            if !consumer.positions().contains_key(&partition) {
+                continue;
             }
+            let spool = SpoolId(known.state.spool);
+            if known.sealed {
+                self.queues.sealed_before(spool, count(&known.state), TOPICS[topic], partition);
+            }
+            let witnessed = witnessed.get(&spool).copied().unwrap_or(0);
+            let (shipped, gap) = (known.state.shipped.max(witnessed), gaps.get(&spool).copied());
+            self.queues.shipped_before(spool, shipped, TOPICS[topic], partition, gap);
+            self.queues.witnessed(spool, witnessed);
+            self.queues.state(spool, told(&known.state, known.sealed));
         }
         Ok(())
     }
@@ -284,7 +310,7 @@ impl TopicSource {
     /// again nothing new is known of it: of what was behind a gap not all is held.
     fn offsets(&self, moved: &[Mark]) -> BTreeMap<Partition, Resume> {
         let moved: HashMap<SpoolId, u64> = moved.iter().map(|mark| (mark.spool, mark.next)).collect();
-        let unapplied = self.queues.unapplied(|spool| moved.get(&spool).copied());
+        let unapplied = self.queues.unapplied(Instant::now(), |spool| moved.get(&spool).copied());
         let at_head = self
             .furthest
             .iter()
@@ -310,6 +336,11 @@ fn count(state: &SpoolState) -> u64 {
     state.seq.map_or(0, |last| last.saturating_add(1))
 }
 
+/// How many records are looked for when this is all that is known.
+fn told(state: &SpoolState, sealed: bool) -> u64 {
+    if sealed { state.shipped.max(count(state)) } else { state.shipped }
+}
+
 /// Tells a record from the one that stands at its offset in another topic; never 0.
 fn fingerprint(record: &[u8]) -> u64 {
     xxh3_64(record).max(1)
@@ -318,7 +349,7 @@ fn fingerprint(record: &[u8]) -> u64 {
 impl Source for TopicSource {
     fn begin(&mut self, view: View<'_>) -> Result<(), StoreError> {
         self.queues.begin(&view.marks()?);
-        self.begin_seals(view)?;
+        self.begin_states(view)?;
         self.stored.clear();
         for (topic, name) in TOPICS.iter().enumerate() {
             for Offset { partition: number, next, last } in view.offsets(*name)? {
@@ -369,14 +400,21 @@ impl Source for TopicSource {
         self.queues.applied(spool, next);
     }
 
+    fn recall(&mut self, mark: &Mark) {
+        self.queues.recall(mark);
+    }
+
     fn has_news(&self) -> bool {
         let is_due = self.written.elapsed() >= WRITE_EVERY;
-        is_due && (!self.states.is_empty() || !self.unreadable.is_empty() || !self.offsets(&[]).is_empty())
+        is_due && (!self.ripe(&[]).is_empty() || !self.unreadable.is_empty() || !self.offsets(&[]).is_empty())
     }
 
     fn record(&mut self, batch: &Batch<'_>, moved: &[Mark]) -> Result<(), StoreError> {
-        for (state, sealed, partition) in std::mem::take(&mut self.states).into_values() {
-            batch.record_state(&state, sealed, partition)?;
+        for spool in self.ripe(moved) {
+            let Some((state, sealed, partition)) = self.states.remove(&spool) else { continue };
+            if batch.record_state(&state, sealed, partition)? {
+                self.queues.state(SpoolId(state.spool), told(&state, sealed));
+            }
         }
         std::mem::take(&mut self.unreadable).iter().try_for_each(|letter| batch.bury(letter))?;
         moved.iter().for_each(|mark| self.queues.saw(mark));

@@ -249,7 +249,7 @@ mod tests {
         let home = testing::database();
         let mut store = Store::open(&home.place).unwrap();
         let batch = store.begin().unwrap();
-        (1..=3).try_for_each(|id| batch.tell(RowId(id), 1)).unwrap();
+        batch.tell(&[1, 2, 3].map(|id| (RowId(id), 1))).unwrap();
         batch.commit().unwrap();
         let mock = MockCluster::new(1).unwrap();
         mock.create_topic("t.attributions", 2, 1).unwrap();

@@ -3,8 +3,17 @@
 //! A partition holds records of many spools, some of them more than once. What a spool has had is dropped; what comes
 //! behind a missing number is not held: one record of it stays as a witness of the gap, and the spool waits. Heartbeats and
 //! seals are witnesses too: what they say is shipped stands before them in their partition.
+//!
+//! A witness holds up the offset of its partition: whoever reads from there meets the gap again. Of a gap that lasts the
+//! store knows too, by the mark and by what the edge told: both say how many records there are at least, also when the gap
+//! is closed or passed. Once that counts the witness, no offset waits for it, and a restart reads no more than what came in
+//! that time.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use crate::attribution::consumer::{Records, SpoolReach};
 use crate::kafka::consumer::Partition;
@@ -12,11 +21,16 @@ use crate::spool::{SpoolId, Topic};
 use crate::store::Mark;
 use crate::time::TimeMs;
 
+/// How long the witnesses of a gap hold up the offset of their partition.
+const HOLDS_UP: Duration = Duration::from_secs(600);
+
 #[derive(Default)]
 pub struct Queues {
     spools: HashMap<SpoolId, Queue>,
     /// Applied to their ends, each with how many records it has. Of all spools there ever were most are here.
     done: HashMap<SpoolId, u64>,
+    /// Of whose records the store knows in which partition they are, and how many were told of.
+    stated: HashMap<SpoolId, u64>,
     /// Of all records held.
     bytes: usize,
     records: usize,
@@ -32,6 +46,12 @@ struct Queue {
     beyond: Option<Queued>,
     /// That there are more records than were read.
     told: Option<Told>,
+    /// The number that is missing, since when, as far as it holds up an offset.
+    waits: Option<(u64, Instant)>,
+    /// A missing number that the store knew of at the beginning.
+    noted: Option<u64>,
+    /// So many records there are at least, as the store knows by gaps that the spool has or had.
+    witnessed: u64,
     /// Time of the latest record applied.
     last: Option<TimeMs>,
     sealed: Option<u64>,
@@ -128,6 +148,7 @@ impl Queues {
                 Some(beyond) if beyond.seq <= seq => beyond.at = at,
                 beyond => *beyond = Some(Queued { at, ..queued() }),
             }
+            queue.wait();
             return Taken::Beyond;
         }
         queue.records.push_back(queued());
@@ -168,11 +189,41 @@ impl Queues {
         if count <= known {
             return;
         }
-        let told = &mut self.queue(spool, from.topic).told;
-        let before = told.take().filter(|told| told.partition == from.partition);
+        let queue = self.queue(spool, from.topic);
+        let before = queue.told.take().filter(|told| told.partition == from.partition);
         let at = before.as_ref().map_or(from.at(), |before| earlier(before.at, from.at()));
         let count = before.map_or(count, |before| before.count.max(count));
-        *told = Some(Told { count, partition: from.partition, at });
+        queue.told = Some(Told { count, partition: from.partition, at });
+        queue.wait();
+    }
+
+    /// As `shipped`, of what was written down before. The gap that a mark has is known by that.
+    pub fn shipped_before(
+        &mut self,
+        spool: SpoolId,
+        shipped: u64,
+        topic: Topic,
+        partition: Partition,
+        gap: Option<u64>,
+    ) {
+        let count = shipped.max(behind(gap));
+        self.shipped(spool, count, Origin { topic, partition, offset: i64::MAX, before: 0 });
+        if let Some(queue) = self.spools.get_mut(&spool).filter(|_| gap.is_some()) {
+            queue.noted = Some(queue.due);
+            queue.witnessed = queue.witnessed.max(behind(gap));
+        }
+    }
+
+    /// The store was told that the spool has so many records, at least, and where.
+    pub fn state(&mut self, spool: SpoolId, count: u64) {
+        self.stated.insert(spool, count);
+    }
+
+    /// The store knows of so many by what stood behind gaps, also of those that are closed.
+    pub fn witnessed(&mut self, spool: SpoolId, count: u64) {
+        if let Some(queue) = self.spools.get_mut(&spool) {
+            queue.witnessed = queue.witnessed.max(count);
+        }
     }
 
     fn queue(&mut self, spool: SpoolId, topic: Topic) -> &mut Queue {
@@ -210,16 +261,30 @@ impl Queues {
         queue.due = queue.due.max(next);
         queue.beyond.take_if(|beyond| beyond.seq < next);
         queue.forget_told();
+        if queue.beyond.is_some() || queue.told.is_some() {
+            queue.wait();
+        }
         if queue.is_done() {
             self.done.insert(spool, queue.due);
             self.spools.remove(&spool);
         }
     }
 
-    /// Takes the time up to which a spool is applied.
+    /// The mark of a spool that was not among those at the beginning.
+    pub fn recall(&mut self, mark: &Mark) {
+        if let Some(queue) = self.spools.get_mut(&mark.spool) {
+            queue.last = mark.last;
+            queue.sealed = queue.sealed.or(mark.sealed);
+            queue.seal_is_known |= queue.sealed == mark.sealed;
+        }
+        self.applied(mark.spool, mark.next);
+    }
+
+    /// Takes the time up to which a spool is applied, and the gap that the store knows of now.
     pub fn saw(&mut self, mark: &Mark) {
         if let Some(queue) = self.spools.get_mut(&mark.spool) {
             queue.last = mark.last;
+            queue.witnessed = queue.witnessed.max(behind(mark.gap));
         }
     }
 
@@ -240,13 +305,15 @@ impl Queues {
     }
 
     /// Of each partition where the first record is that is not applied, when of each spool all below what `next` says is.
-    /// Partitions without one are left out.
-    pub fn unapplied(&self, next: impl Fn(SpoolId) -> Option<u64>) -> BTreeMap<Partition, Resume> {
+    /// Partitions without one are left out. Behind a gap nothing counts that whoever begins anew with the store looks for.
+    pub fn unapplied(&self, now: Instant, next: impl Fn(SpoolId) -> Option<u64>) -> BTreeMap<Partition, Resume> {
         let mut first: BTreeMap<Partition, Resume> = BTreeMap::new();
         for (spool, queue) in &self.spools {
             let due = next(*spool).unwrap_or(queue.due);
-            let held = queue.records.iter().chain(&queue.beyond).filter(|record| record.seq >= due);
-            let told = queue.told.iter().filter(|told| told.count > due);
+            let known = queue.known(now, self.stated.get(spool).copied());
+            let beyond = queue.beyond.iter().filter(|beyond| beyond.seq >= known);
+            let held = queue.records.iter().chain(beyond).filter(|record| record.seq >= due);
+            let told = queue.told.iter().filter(|told| told.count > known.max(due));
             for (partition, at) in
                 held.map(|one| (one.partition, one.at)).chain(told.map(|one| (one.partition, one.at)))
             {
@@ -262,6 +329,12 @@ impl Queues {
             let partition = beyond.or_else(|| queue.told.as_ref().map(|told| told.partition))?;
             Some(Gap { partition, spool: *spool, due: queue.end(), last: queue.last })
         })
+    }
+
+    /// Whether records are held that are not applied, when all below `next` are.
+    pub fn holds(&self, spool: SpoolId, next: Option<u64>) -> bool {
+        let queue = self.spools.get(&spool);
+        queue.is_some_and(|queue| !queue.records.is_empty() && queue.end() > next.unwrap_or(queue.due))
     }
 
     pub fn bytes(&self) -> usize {
@@ -281,6 +354,9 @@ impl Queue {
             records: VecDeque::new(),
             beyond: None,
             told: None,
+            waits: None,
+            noted: None,
+            witnessed: 0,
             last: None,
             sealed: None,
             seal_is_known: true,
@@ -290,6 +366,21 @@ impl Queue {
     /// The number that comes next.
     fn end(&self) -> u64 {
         self.records.back().map_or(self.due, |last| last.seq.saturating_add(1))
+    }
+
+    fn wait(&mut self) {
+        let due = self.end();
+        if self.waits.is_none_or(|(waits, _)| waits != due) {
+            self.waits = Some((due, Instant::now()));
+        }
+    }
+
+    /// How many records whoever begins anew with the store looks for, whatever becomes of the gap; 0 while it is new.
+    fn known(&self, now: Instant, stated: Option<u64>) -> u64 {
+        let due = self.end();
+        let is_old = |(waits, since): (u64, Instant)| waits == due && now.saturating_duration_since(since) >= HOLDS_UP;
+        let lasts = self.noted == Some(due) || self.waits.is_some_and(is_old);
+        stated.filter(|_| lasts).map_or(0, |told| told.max(self.witnessed))
     }
 
     fn has_news(&self) -> bool {
@@ -306,123 +397,11 @@ impl Queue {
     }
 }
 
-fn earlier(one: Resume, other: Resume) -> Resume {
-    if other.next < one.next { other } else { one }
+/// How many records a spool has, at least, of which this number stood behind a gap.
+fn behind(gap: Option<u64>) -> u64 {
+    gap.map_or(0, |found| found.saturating_add(1))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: SpoolId = SpoolId(7);
-
-    fn partition(number: i32) -> Partition {
-        Partition { topic: 0, number }
-    }
-
-    fn from(offset: i64) -> Origin {
-        Origin { topic: Topic::Clicks, partition: partition(1), offset, before: offset as u64 }
-    }
-
-    fn unapplied(queues: &Queues, next: Option<u64>) -> BTreeMap<Partition, i64> {
-        let all = queues.unapplied(|_| next).into_iter();
-        all.map(|(partition, at)| {
-            assert!(at.last == at.next as u64 || at.next == i64::MAX);
-            (partition, at.next)
-        })
-        .collect()
-    }
-
-    fn held(queues: &Queues) -> Vec<u64> {
-        let mut records = Records::default();
-        queues.read(S, 0, u64::MAX, 100, &mut records);
-        records.items(0).map(|item| item.first()).collect()
-    }
-
-    #[test]
-    fn a_spool_gets_each_number_once_and_waits_at_a_gap() {
-        let mut queues = Queues::default();
-        let taken: Vec<Taken> = [(0, 10), (1, 11), (0, 12), (3, 13), (4, 14)]
-            .map(|(seq, offset)| queues.take(S, seq, from(offset), b"x"))
-            .into();
-        assert_eq!(taken, [Taken::Held, Taken::Held, Taken::Known, Taken::Beyond, Taken::Beyond]);
-        assert_eq!(queues.reach(Topic::Clicks), [SpoolReach { spool: S, until: 4, sealed: None }]);
-        assert!(queues.reach(Topic::Conversions).is_empty());
-        assert_eq!(unapplied(&queues, Some(1)), [(partition(1), 11)].into());
-        queues.applied(S, 2);
-        assert_eq!((held(&queues), queues.records()), (vec![3], 0));
-        assert_eq!(unapplied(&queues, None), [(partition(1), 13)].into());
-        assert_eq!(queues.gaps().count(), 1);
-        // Read again from the beginning: the witness is found in its place, and what came behind it comes again.
-        for (seq, offset) in [(0, 10), (1, 11), (2, 9), (3, 13), (4, 14)] {
-            queues.take(S, seq, from(offset), b"x");
-        }
-        assert_eq!((held(&queues), queues.gaps().count()), (vec![2, 3, 4], 0));
-        queues.applied(S, 5);
-        assert!(unapplied(&queues, None).is_empty() && queues.reach(Topic::Clicks).is_empty());
-        assert_eq!((queues.bytes(), queues.records()), (0, 0));
-    }
-
-    #[test]
-    fn begins_at_the_marks_tells_a_seal_once_and_leaves_what_others_read() {
-        let mut queues = Queues::default();
-        queues.begin(&[Mark { next: 5, ..Mark::new(S, Topic::Clicks) }]);
-        assert_eq!(queues.take(S, 4, from(1), b"x"), Taken::Known);
-        assert_eq!(queues.take(S, 5, from(2), b"xy"), Taken::Held);
-        queues.seal(S, 6, from(3));
-        assert_eq!(queues.reach(Topic::Clicks), [SpoolReach { spool: S, until: 6, sealed: Some(6) }]);
-        queues.leave(partition(2));
-        assert_eq!(queues.bytes(), 2);
-        queues.leave(partition(1));
-        assert_eq!((queues.bytes(), queues.reach(Topic::Clicks).len()), (0, 0));
-        queues.begin(&[]);
-        queues.seal(S, 0, from(3));
-        assert_eq!(queues.reach(Topic::Clicks), [SpoolReach { spool: S, until: 0, sealed: Some(0) }]);
-        assert!(queues.reach(Topic::Clicks).is_empty());
-    }
-
-    /// What stood behind the gap was not held: with its witness joined, a heartbeat still knows of it.
-    #[test]
-    fn a_heartbeat_or_a_seal_is_a_witness_of_what_stands_before_it() {
-        let mut queues = Queues::default();
-        for (seq, offset) in [(1, 10), (2, 11)] {
-            queues.take(S, seq, from(offset), b"x");
-        }
-        queues.shipped(S, 3, from(12));
-        queues.take(S, 0, from(13), b"x");
-        assert_eq!((held(&queues), queues.gaps().count()), (vec![0, 1], 1));
-        queues.applied(S, 2);
-        assert_eq!(queues.gaps().map(|gap| (gap.spool, gap.due)).collect::<Vec<_>>(), [(S, 2)]);
-        // The partition is read again from there, and not from behind it.
-        assert_eq!(unapplied(&queues, None), [(partition(1), 12)].into());
-        queues.take(S, 2, from(11), b"x");
-        assert_eq!(queues.gaps().count(), 0);
-        queues.seal(S, 5, from(14));
-        queues.applied(S, 3);
-        assert_eq!(queues.gaps().map(|gap| gap.due).collect::<Vec<_>>(), [3]);
-        queues.leave(partition(1));
-        assert_eq!(queues.gaps().count(), 0);
-    }
-
-    #[test]
-    fn spools_that_are_done_take_no_room_until_they_get_more() {
-        let mut queues = Queues::default();
-        let done = Mark { next: 5, sealed: Some(5), ..Mark::new(SpoolId(8), Topic::Clicks) };
-        queues.begin(&[done, Mark { next: 5, ..Mark::new(S, Topic::Clicks) }]);
-        queues.sealed_before(SpoolId(8), 5, Topic::Clicks, partition(1));
-        queues.shipped(SpoolId(8), 5, from(1));
-        assert_eq!((queues.spools.len(), queues.done.len()), (1, 1));
-        assert_eq!(queues.take(SpoolId(8), 4, from(1), b"x"), Taken::Known);
-        queues.take(S, 5, from(2), b"x");
-        queues.seal(S, 6, from(3));
-        assert_eq!(queues.reach(Topic::Clicks).len(), 1);
-        queues.applied(S, 6);
-        assert_eq!((queues.spools.len(), queues.done.len()), (0, 2));
-        assert_eq!((queues.take(S, 5, from(2), b"x"), queues.take(S, 6, from(4), b"x")), (Taken::Known, Taken::Held));
-        // A seal of the store counts as told where nothing of it was read yet; it holds up no offset.
-        queues.begin(&[Mark { next: 5, ..Mark::new(S, Topic::Clicks) }]);
-        queues.sealed_before(S, 7, Topic::Clicks, partition(1));
-        assert_eq!((queues.gaps().count(), unapplied(&queues, None)), (1, [(partition(1), i64::MAX)].into()));
-        assert_eq!(queues.reach(Topic::Clicks), [SpoolReach { spool: S, until: 5, sealed: Some(7) }]);
-    }
+fn earlier(one: Resume, other: Resume) -> Resume {
+    if other.next < one.next { other } else { one }
 }

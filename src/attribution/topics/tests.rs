@@ -110,6 +110,27 @@ fn what_a_heartbeat_says_is_shipped_holds_up_the_offset_until_it_is_there() {
     assert_eq!((world.source.queues.gaps().count(), world.offsets()), (0, vec![(0, 4)]));
 }
 
+/// Else the spool would seem to be cut short for as long as nobody applies them.
+#[test]
+fn a_seal_is_written_down_with_the_last_of_what_stands_before_it() {
+    let mut world = World::new();
+    let states = |world: &World| world.store.view().spool_states().unwrap().len();
+    [(0, 0), (1, 1), (2, 2)].iter().for_each(|(offset, seq)| world.hear(*offset, &record(A, *seq)));
+    world.hear(3, &Event::seal(&state(A, 3)));
+    world.hear(4, &record(B, 0));
+    world.apply(B, 0, 1);
+    world.apply(A, 0, 2);
+    assert_eq!((states(&world), world.offsets()), (0, vec![(0, 2)]));
+    world.apply(A, 2, 3);
+    assert_eq!((states(&world), world.offsets()), (1, vec![(0, 5)]));
+    // Of a partition that somebody else has now nothing is told.
+    world.hear(5, &record(B, 1));
+    world.hear(6, &Event::seal(&state(B, 2)));
+    world.source.leave(CLICKS);
+    world.apply(SpoolId(0xc), 0, 1);
+    assert_eq!(states(&world), 1);
+}
+
 #[test]
 fn a_position_is_of_the_topic_whose_record_stands_before_it() {
     let mut world = World::new();
@@ -234,6 +255,29 @@ fn seals_of_others_are_not_told_again_and_ours_are() {
         }
     };
     assert!(reach.iter().all(|reach| reach.spool != B), "{reach:?}");
+}
+
+/// Of 0 to 12 Kafka lost 5 to 8; the edge's last heartbeat was before all of that.
+#[test]
+fn what_stands_behind_a_gap_that_is_passed_is_read_however_long_it_was_open() {
+    let home = file();
+    let mut store = Store::open(&home.place).unwrap();
+    let (_mock, cluster) = cluster();
+    produce(&cluster, &[0, 1, 2, 3, 4, 9, 10, 11, 12].map(|seq| record(A, seq)));
+    let gap = Mark { next: 5, gap: Some(9), ..Mark::new(A, Topic::Clicks) };
+    let batch = store.begin().unwrap();
+    batch.move_mark(&gap, 0).unwrap();
+    batch.record_state(&state(A, 5), false, 0).unwrap();
+    // The gap was old: its witness held up the offset no more.
+    batch.record_offset(Topic::Clicks, Offset { partition: 0, next: 9, last: 0 }).unwrap();
+    batch.commit().unwrap();
+    let mut source = TopicSource::new(cluster, Arc::default());
+    source.begin(store.view()).unwrap();
+    let batch = store.begin().unwrap();
+    batch.pass(&gap, 8, "its disk burned", TimeMs(7)).unwrap();
+    batch.commit().unwrap();
+    source.begin(store.view()).unwrap();
+    read(&mut source, &store, A, 13);
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub struct KeyMark {
     pub answer: Option<String>,
 }
 
+/// The name of the thread that answers.
+pub const THREAD: &str = "order-index";
+
 pub struct OrderIndex {
     thread: mpsc::Sender<Question>,
     claims: Arc<Claims>,
@@ -159,7 +162,7 @@ impl OrderIndex {
     /// Starts the thread that owns the SQLite file. A file that cannot be opened is tried again later.
     pub fn start(path: PathBuf) -> std::io::Result<OrderIndex> {
         let (thread, questions) = mpsc::channel(QUEUE);
-        std::thread::Builder::new().name("order-index".into()).spawn(move || database::run(&path, questions))?;
+        std::thread::Builder::new().name(THREAD.into()).spawn(move || database::run(&path, questions))?;
         Ok(OrderIndex::of(thread, None))
     }
 
@@ -167,9 +170,14 @@ impl OrderIndex {
     pub fn start_redis(settings: LinkSettings, metrics: Arc<LinkMetrics>) -> std::io::Result<OrderIndex> {
         let (thread, questions) = mpsc::channel(QUEUE);
         let link = Link::new(settings.with_timeout(server::TIMEOUT), metrics, "orders");
-        std::thread::Builder::new().name("order-index".into()).spawn(move || server::run(link, questions))?;
+        std::thread::Builder::new().name(THREAD.into()).spawn(move || server::run(link, questions))?;
         let process = std::hash::RandomState::new().build_hasher().finish();
         Ok(OrderIndex::of(thread, Some(Tokens { process, next: AtomicU64::new(0) })))
+    }
+
+    /// Its thread has ended, which it does by a panic alone while it is held.
+    pub fn is_lost(&self) -> bool {
+        self.thread.is_closed()
     }
 
     fn of(thread: mpsc::Sender<Question>, shared: Option<Tokens>) -> OrderIndex {

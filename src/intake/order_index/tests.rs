@@ -119,3 +119,13 @@ async fn a_full_redis_still_tells_what_it_knows() {
     assert_eq!(index.look(vec![key("A"), key("B")]).await, Some(vec![Some(mark(None)), None]));
     drop(claim);
 }
+
+#[test]
+fn p2_an_index_whose_thread_is_gone_is_lost() {
+    let (thread, questions) = mpsc::channel(1);
+    let index = OrderIndex::of(thread, None);
+    assert!(!index.is_lost());
+    // As a panic of the thread does.
+    drop(questions);
+    assert!(index.is_lost());
+}

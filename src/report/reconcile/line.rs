@@ -13,6 +13,15 @@ const SILENT_MS: i64 = 180_000;
 /// What came before a seal in the same partition may be applied a little later than the seal is written down.
 const SETTLED_MS: i64 = 60_000;
 
+/// A gap that an operator had passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub first: u64,
+    pub last: u64,
+    pub reason: String,
+    pub at: TimeMs,
+}
+
 pub struct Line {
     pub spool: SpoolId,
     pub topic: Topic,
@@ -20,21 +29,28 @@ pub struct Line {
     /// What its edge told; never in one process.
     pub told: Option<KnownSpool>,
     pub mark: Mark,
+    /// So many were seen in Kafka or on the disk, behind gaps.
+    pub witnessed: u64,
     pub lost: u64,
+    /// Kept on the edge; fed again in another spool; passed by command.
     pub parked: u64,
+    pub fed: u64,
+    pub passed: Vec<Passed>,
     pub attributed: u64,
 }
 
 impl Line {
     pub fn of(spool: SpoolId, topic: Topic) -> Line {
-        Line { spool, topic, disk: None, told: None, mark: Mark::new(spool, topic), lost: 0, parked: 0, attributed: 0 }
+        let (witnessed, lost, parked, fed, attributed) = (0, 0, 0, 0, 0);
+        let (mark, passed) = (Mark::new(spool, topic), Vec::new());
+        Line { spool, topic, disk: None, told: None, mark, witnessed, lost, parked, fed, passed, attributed }
     }
 
     /// As far as anybody knows.
     pub fn spooled(&self) -> u64 {
         let on_disk = self.disk.map_or(0, |disk| disk.records);
         let told = self.told.as_ref().and_then(|told| told.state.seq).map_or(0, |last| last.saturating_add(1));
-        on_disk.max(told).max(self.mark.next).max(self.mark.sealed.unwrap_or(0))
+        on_disk.max(told).max(self.mark.next).max(self.mark.sealed.unwrap_or(0)).max(self.witnessed)
     }
 
     /// Answered, and not in the spool.
@@ -51,7 +67,7 @@ impl Line {
     pub fn shipped(&self) -> u64 {
         let told = self.told.as_ref().map_or(0, |told| told.state.shipped);
         let cursor = self.disk.and_then(|disk| disk.shipped).unwrap_or(0);
-        told.max(cursor).max(self.mark.next)
+        told.max(cursor).max(self.mark.next).max(self.witnessed)
     }
 
     /// Answered, in the spool, and not known to be on disk then.
@@ -112,17 +128,10 @@ impl Line {
 
     /// A gap or damage.
     pub fn fault(&self, cluster: bool, now: TimeMs) -> Option<String> {
-        let due = self.mark.next;
-        if let Some(found) = self.mark.gap {
-            return Some(self.gap(cluster, due, found.saturating_sub(1)));
+        if let Some((first, last)) = self.missing(cluster, now) {
+            return Some(self.gap(cluster, first, last));
         }
-        let unapplied = self.lag() > 0;
         match self.disk {
-            Some(disk) if unapplied && disk.first > due && self.shipped() < disk.first => {
-                Some(self.gap(cluster, due, disk.first - 1))
-            }
-            None if unapplied && !cluster => Some(self.gap(cluster, due, self.spooled() - 1)),
-            _ if self.is_cut_short(now) => Some(self.gap(cluster, due, self.spooled() - 1)),
             Some(disk) if self.lost.max(disk.damaged) > 0 => Some(format!(
                 "DAMAGE spool {}: {} records cannot be read; `afflux spool verify` names the place",
                 self.spool,
@@ -132,11 +141,27 @@ impl Line {
                 Some(format!("DAMAGE spool {}: {} records could not be read and were passed", self.spool, self.lost))
             }
             _ if self.parked > 0 => Some(format!(
-                "PARKED spool {}: Kafka would not take {} records; they are kept in the file `parked` of its directory{}",
+                "PARKED spool {}: Kafka would not take {} records; they are kept in the file `parked` of its directory{}; `afflux reship {} --parked` there feeds them again",
                 self.spool,
                 self.parked,
-                self.told.as_ref().map_or_else(String::new, |told| format!(" on {}", told.state.edge))
+                self.told.as_ref().map_or_else(String::new, |told| format!(" on {}", told.state.edge)),
+                self.spool
             )),
+            _ => None,
+        }
+    }
+
+    /// The gap that is open: both ends included.
+    pub fn missing(&self, cluster: bool, now: TimeMs) -> Option<(u64, u64)> {
+        let due = self.mark.next;
+        if let Some(found) = self.mark.gap {
+            return Some((due, found.saturating_sub(1)));
+        }
+        let unapplied = self.lag() > 0;
+        match self.disk {
+            Some(disk) if unapplied && disk.first > due && self.shipped() < disk.first => Some((due, disk.first - 1)),
+            None if unapplied && !cluster => Some((due, self.spooled() - 1)),
+            _ if self.is_cut_short(now) => Some((due, self.spooled() - 1)),
             _ => None,
         }
     }
@@ -159,6 +184,14 @@ impl Line {
                 "{missing}; the spool waits for them: restore its segments from a copy and they are applied by themselves"
             ),
         }
+    }
+
+    /// What was passed by command, with why.
+    pub fn passed(&self) -> impl Iterator<Item = String> {
+        self.passed.iter().map(|Passed { first, last, reason, at }| {
+            let at = at.to_rfc3339();
+            format!("PASSED spool {}: records {first} to {last}, by command at {at}: {reason}", self.spool)
+        })
     }
 
     /// Nobody knows whether there was more.

@@ -12,17 +12,19 @@
 //! Lag heals by itself and is no fault; a gap or damage never does, and is named with what to do about it.
 
 mod line;
+mod pass;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 
-use line::Line;
+use line::{Line, Passed};
+pub use pass::{Range, pass};
 
 use super::command::{CommandError, Verdict};
 use crate::spool::{SpoolId, Topic};
-use crate::store::{KnownSpool, Mark, Quarantine, Reader, StoreError};
+use crate::store::{Fate, KnownSpool, Mark, Quarantine, Reader, Retired, StoreError, View};
 use crate::time::TimeMs;
 
 /// What the disk says of one spool.
@@ -70,24 +72,53 @@ pub struct Asked {
 #[derive(Debug, Default)]
 struct Applied {
     marks: Vec<Mark>,
+    /// Spools without a line: applied to their ends long ago.
+    retired: Vec<Retired>,
     told: Vec<KnownSpool>,
     quarantined: Vec<Quarantine>,
     dead_letters: u64,
     attributed: HashMap<SpoolId, u64>,
+    witnessed: HashMap<SpoolId, u64>,
 }
 
 impl Applied {
-    fn read(reader: &mut Reader) -> Result<Applied, StoreError> {
-        reader.view(|view| {
-            Ok(Applied {
-                marks: view.marks()?,
-                told: view.spool_states()?,
-                quarantined: view.quarantined()?,
-                dead_letters: view.dead_letter_count()?,
-                attributed: view.attributed_by_spool()?.into_iter().collect(),
-            })
+    fn read(view: View<'_>, disk: &Disk) -> Result<Applied, StoreError> {
+        let told = view.spool_states()?;
+        let quarantined = view.quarantined()?;
+        let (marks, retired) = marks(view, disk, &told, &quarantined)?;
+        Ok(Applied {
+            marks,
+            retired,
+            told,
+            quarantined,
+            dead_letters: view.dead_letter_count()?,
+            attributed: view.attributed_by_spool()?.into_iter().collect(),
+            witnessed: view.witnessed()?.into_iter().collect(),
         })
     }
+}
+
+/// All marks but those of retired spools, which are added up; but for those that somebody still has, and those of which
+/// something has to be named, however long ago it was.
+fn marks(
+    view: View<'_>,
+    disk: &Disk,
+    told: &[KnownSpool],
+    quarantined: &[Quarantine],
+) -> Result<(Vec<Mark>, Vec<Retired>), StoreError> {
+    let (mut marks, mut retired) = (view.marks()?, view.retired()?);
+    let at_work: HashSet<SpoolId> = marks.iter().map(|mark| mark.spool).collect();
+    let seen = disk.spooled.iter().map(|disk| disk.spool).chain(told.iter().map(|told| SpoolId(told.state.spool)));
+    let seen = seen.chain(quarantined.iter().map(|range| range.spool));
+    let others: BTreeSet<SpoolId> = seen.filter(|spool| !at_work.contains(spool)).collect();
+    for mark in view.retired_of(&others.into_iter().collect::<Vec<_>>())? {
+        for sum in retired.iter_mut().filter(|sum| sum.topic == mark.topic) {
+            sum.spools -= 1;
+            sum.records -= mark.next;
+        }
+        marks.push(mark);
+    }
+    Ok((marks, retired))
 }
 
 /// Compares; `reader` is `None` where there is no store, or none yet.
@@ -98,7 +129,7 @@ pub fn reconcile(
     out: &mut dyn Write,
 ) -> Result<Verdict, CommandError> {
     let Asked { cluster, now } = asked;
-    let applied = reader.map(Applied::read).transpose()?.unwrap_or_default();
+    let applied = reader.map(|reader| reader.view(|view| Applied::read(view, disk))).transpose()?.unwrap_or_default();
     let lines = lines(&applied, &disk.spooled);
     write_head(cluster, out)?;
     for line in &lines {
@@ -106,6 +137,10 @@ pub fn reconcile(
     }
     for topic in [Topic::Clicks, Topic::Conversions] {
         let of_topic: Vec<&Line> = lines.iter().filter(|line| line.topic == topic).collect();
+        let retired = applied.retired.iter().find(|sum| sum.topic == topic && sum.spools > 0);
+        retired.iter().try_for_each(|Retired { spools, records, .. }| {
+            writeln!(out, "{}: {spools} spools with {records} records are done with long ago", topic.name())
+        })?;
         write_sums(topic, &of_topic, cluster, out)?;
     }
     let sum = |of: fn(&Line) -> u64| lines.iter().map(of).sum::<u64>();
@@ -114,6 +149,7 @@ pub fn reconcile(
         (sum(Line::tail), "records behind a torn one at the end of a crashed spool: not used"),
         (sum(|line| line.lost), "records lost by a disk and passed"),
         (sum(|line| line.parked), "records parked, as Kafka would not take them, and passed"),
+        (sum(|line| line.fed), "records parked, and fed again in another spool"),
         (applied.dead_letters, "records kept as dead letters: they could not be applied"),
     ];
     for (count, what) in notes.iter().filter(|(count, _)| *count > 0) {
@@ -122,6 +158,7 @@ pub fn reconcile(
     let spools = disk.faults.iter().map(|fault| format!("SPOOL {fault}"));
     let bad: Vec<String> = lines.iter().filter_map(|line| line.fault(cluster, now)).chain(spools).collect();
     bad.iter().try_for_each(|fault| writeln!(out, "{fault}"))?;
+    lines.iter().flat_map(Line::passed).try_for_each(|passed| writeln!(out, "{passed}"))?;
     lines.iter().filter_map(|line| line.silence(now)).try_for_each(|silence| writeln!(out, "{silence}"))?;
     Ok(Verdict::good_if(bad.is_empty()))
 }
@@ -169,14 +206,24 @@ fn lines(applied: &Applied, spooled: &[Spooled]) -> Vec<Line> {
         lines.entry(mark.spool).or_insert_with(|| Line::of(mark.spool, mark.topic)).mark = *mark;
     }
     for range in &applied.quarantined {
-        if let Some(line) = lines.get_mut(&range.spool) {
-            let count = if range.parked { &mut line.parked } else { &mut line.lost };
-            *count += range.last - range.first + 1;
+        let Some(line) = lines.get_mut(&range.spool) else { continue };
+        let (first, last) = (range.first, range.last);
+        let count = last - first + 1;
+        match &range.fate {
+            Fate::Lost => line.lost += count,
+            Fate::Parked => line.parked += count,
+            Fate::Fed => line.fed += count,
+            Fate::Passed { reason, at } => line.passed.push(Passed { first, last, reason: reason.clone(), at: *at }),
         }
     }
     for (spool, count) in &applied.attributed {
         if let Some(line) = lines.get_mut(spool) {
             line.attributed = *count;
+        }
+    }
+    for (spool, count) in &applied.witnessed {
+        if let Some(line) = lines.get_mut(spool) {
+            line.witnessed = *count;
         }
     }
     let mut lines: Vec<Line> = lines.into_values().collect();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::SpoolState;
-use crate::store::{Batch, Store, testing};
+use crate::store::{Aged, Batch, Store, testing};
 
 const EMBEDDED: Asked = Asked { cluster: false, now: TimeMs(0) };
 
@@ -19,7 +19,7 @@ fn run(marks: &[Mark], lost: &[Quarantine], spools: &[Spooled]) -> (Verdict, Str
     let disk = Disk { spooled: spools.to_vec(), faults: Vec::new() };
     both(EMBEDDED, &disk, |batch| {
         marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-        lost.iter().for_each(|range| batch.quarantine(*range).unwrap());
+        lost.iter().for_each(|range| batch.quarantine(range).unwrap());
     })
 }
 
@@ -54,6 +54,23 @@ fn p6_lag_and_what_retention_deleted_are_no_faults() {
 }
 
 #[test]
+fn p6_spools_that_are_done_with_long_ago_are_added_up() {
+    let old = |batch: &Batch<'_>| {
+        let marks = [mark(1, 5, Some(5)), mark(2, 7, Some(7)), mark(3, 4, Some(4)), mark(4, 2, None)];
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        assert_eq!(batch.prune(Aged::Marks, TimeMs(1), 9).unwrap(), 3);
+    };
+    // The disk still has one of them, and one is open.
+    let open = Spooled { written_to: true, sealed: false, ..spooled(4, 2) };
+    let disk = Disk { spooled: vec![spooled(3, 4), open], faults: Vec::new() };
+    let (verdict, text) = both(EMBEDDED, &disk, old);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("clicks: 2 spools with 12 records are done with long ago\n"), "{text}");
+    assert!(text.contains("clicks: 6 answered = 6 spooled + 0 undurable; 6 spooled = 6 consumed + 0 lag\n"), "{text}");
+    assert!(!text.contains("0000000000000001 "), "{text}");
+}
+
+#[test]
 fn p6_a_gap_and_damage_are_named() {
     let gap = Mark { gap: Some(9), ..mark(1, 3, None) };
     let unread = Spooled { first: 4, ..spooled(1, 5) };
@@ -67,7 +84,7 @@ fn p6_a_gap_and_damage_are_named() {
         assert_eq!(verdict, Verdict::Bad, "{text}");
         assert!(text.contains(words), "{text}");
     }
-    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, parked: false };
+    let lost = Quarantine { spool: SpoolId(1), first: 1, last: 2, fate: Fate::Lost };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[lost], &[]);
     assert_eq!(verdict, Verdict::Bad);
     assert!(text.contains("2 records lost by a disk and passed"), "{text}");
@@ -119,11 +136,31 @@ fn p6_a_directory_that_is_no_readable_spool_is_named() {
 
 #[test]
 fn v10_parked_records_are_told_apart_from_lost_ones() {
-    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, parked: true };
+    let parked = Quarantine { spool: SpoolId(1), first: 2, last: 2, fate: Fate::Parked };
     let (verdict, text) = run(&[mark(1, 5, Some(5))], &[parked], &[]);
     assert_eq!(verdict, Verdict::Bad);
     assert!(text.contains("\n1 records parked, as Kafka would not take them, and passed\n"), "{text}");
     assert!(text.contains("PARKED spool 0000000000000001: ") && !text.contains("DAMAGE"), "{text}");
+}
+
+#[test]
+fn p6_what_has_to_be_healed_is_named_however_long_ago_it_was() {
+    let (verdict, text) = both(EMBEDDED, &Disk::default(), |batch| {
+        for (spool, fate) in [(1, Fate::Parked), (2, Fate::Lost), (3, Fate::Fed)] {
+            batch.move_mark(&mark(spool, 5, Some(5)), 0).unwrap();
+            batch.quarantine(&Quarantine { spool: SpoolId(spool), first: 2, last: 2, fate }).unwrap();
+        }
+        let passed = mark(4, 2, Some(5));
+        batch.move_mark(&passed, 0).unwrap();
+        batch.pass(&passed, 4, "its disk burned", TimeMs(0)).unwrap();
+        // What is parked stays, so that it is known on which edge it is.
+        assert_eq!(batch.prune(Aged::Marks, TimeMs(1), 9).unwrap(), 3);
+    });
+    assert_eq!(verdict, Verdict::Bad, "{text}");
+    for words in ["PARKED spool 0000000000000001", "DAMAGE spool 0000000000000002", "PASSED spool 0000000000000004"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(text.contains("\n1 records parked, and fed again in another spool\n"), "{text}");
 }
 
 /// A spool that no disk here has.
@@ -136,7 +173,9 @@ fn told(spool: u64, records: u64, shipped: u64, at_ms: i64) -> SpoolState {
 fn run_cluster(marks: &[Mark], told: &[(SpoolState, bool)], now: i64) -> (Verdict, String) {
     both(Asked { cluster: true, now: TimeMs(now) }, &Disk::default(), |batch| {
         marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
-        told.iter().for_each(|(state, sealed)| batch.record_state(state, *sealed, 3).unwrap());
+        for (state, sealed) in told {
+            batch.record_state(state, *sealed, 3).unwrap();
+        }
     })
 }
 
@@ -165,6 +204,18 @@ fn p6_a_gap_in_kafka_is_named_with_its_edge_and_what_heals_it() {
     assert!(verdict == Verdict::Bad && text.contains(heals), "{text}");
 }
 
+/// A part of the gap came after all, and nobody reads at the moment: no mark has a gap, and no edge told of more.
+#[test]
+fn p6_what_was_seen_behind_a_gap_is_lag_until_it_is_applied() {
+    let (gap, later) = (Mark { gap: Some(9), ..mark(1, 3, None) }, mark(1, 4, None));
+    let (_, text) = both(Asked { cluster: true, now: TimeMs(2_000) }, &Disk::default(), |batch| {
+        batch.move_mark(&gap, 0).unwrap();
+        batch.move_mark(&later, 3).unwrap();
+        batch.record_state(&told(1, 3, 3, 1_000), false, 3).unwrap();
+    });
+    assert!(text.contains("10 spooled = 10 shipped + 0 unshipped; 10 shipped = 4 consumed + 6 lag\n"), "{text}");
+}
+
 #[test]
 fn p6_records_missing_at_the_end_of_a_sealed_spool_are_a_gap_once_they_had_time_to_come() {
     let sealed = (told(1, 20, 20, 1_000), true);
@@ -172,4 +223,63 @@ fn p6_records_missing_at_the_end_of_a_sealed_spool_are_a_gap_once_they_had_time_
     assert_eq!(verdict, Verdict::Good, "{text}");
     let (verdict, text) = run_cluster(&[mark(1, 15, None)], &[sealed], 100_000);
     assert!(verdict == Verdict::Bad && text.contains("records 15 to 19 are missing; `afflux reship"), "{text}");
+}
+
+#[test]
+fn v10_a_parked_record_that_is_fed_again_is_no_fault_any_more() {
+    let fed = Quarantine { spool: SpoolId(1), first: 2, last: 2, fate: Fate::Fed };
+    let (verdict, text) = run(&[mark(1, 5, Some(5))], &[fed], &[]);
+    assert_eq!(verdict, Verdict::Good, "{text}");
+    assert!(text.contains("\n1 records parked, and fed again in another spool\n"), "{text}");
+}
+
+/// What `pass` says, and `reconcile` after it; over a file and a database the same.
+fn pass_both(marks: &[Mark], told: &[(SpoolState, bool)], (first, last): (u64, u64)) -> [(Verdict, String); 2] {
+    let asked = Asked { cluster: true, now: TimeMs(100_000) };
+    let said = testing::homes().map(|home| {
+        let mut store = Store::open(&home.place).unwrap();
+        let batch = store.begin().unwrap();
+        marks.iter().for_each(|mark| batch.move_mark(mark, 0).unwrap());
+        for (state, sealed) in told {
+            batch.record_state(state, *sealed, 3).unwrap();
+        }
+        batch.commit().unwrap();
+        let range = Range { spool: SpoolId(1), first, last };
+        let (mut passed, mut reconciled) = (Vec::new(), Vec::new());
+        let wanted = (range, "its disk burned");
+        let verdict = pass(&mut store, &Disk::default(), asked, wanted, &mut passed).unwrap();
+        let mut reader = Reader::open(&home.place).unwrap();
+        let after = reconcile(Some(&mut reader), &Disk::default(), asked, &mut reconciled).unwrap();
+        [(verdict, passed), (after, reconciled)].map(|(verdict, text)| (verdict, String::from_utf8(text).unwrap()))
+    });
+    let [file, database] = said;
+    assert_eq!(file, database);
+    file
+}
+
+#[test]
+fn a_gap_is_passed_exactly_as_it_is_open_and_named_with_its_reason() {
+    let gap = [Mark { gap: Some(9), ..mark(1, 3, None) }];
+    let open = [(told(1, 20, 20, 99_000), false)];
+    for (first, last) in [(3, 7), (3, 9), (2, 8), (4, 8), (0, u64::MAX)] {
+        let [(verdict, said), (after, _)] = pass_both(&gap, &open, (first, last));
+        assert_eq!((verdict, after), (Verdict::Bad, Verdict::Bad));
+        assert!(said.contains("the gap that is open is 3 to 8; nothing was passed"), "{said}");
+    }
+    let [(verdict, said), (after, reconciled)] = pass_both(&gap, &open, (3, 8));
+    assert_eq!((verdict, after), (Verdict::Good, Verdict::Good), "{said}{reconciled}");
+    let named =
+        "PASSED spool 0000000000000001: records 3 to 8, by command at 1970-01-01T00:01:40.000Z: its disk burned\n";
+    assert!(reconciled.contains(named) && !reconciled.contains("GAP"), "{reconciled}");
+}
+
+#[test]
+fn what_is_missing_at_the_end_of_a_sealed_spool_is_passed_and_what_is_late_is_not() {
+    let sealed = |at_ms| [(told(1, 20, 20, at_ms), true)];
+    let [(verdict, said), (after, reconciled)] = pass_both(&[mark(1, 15, None)], &sealed(1_000), (15, 19));
+    assert_eq!((verdict, after), (Verdict::Good, Verdict::Good), "{said}{reconciled}");
+    let [(verdict, said), _] = pass_both(&[mark(1, 15, None)], &sealed(99_000), (15, 19));
+    assert!(verdict == Verdict::Bad && said.contains("it has no gap; nothing was passed"), "{said}");
+    let [(verdict, said), _] = pass_both(&[], &[], (15, 19));
+    assert!(verdict == Verdict::Bad && said.contains("nobody here has heard of this spool"), "{said}");
 }

@@ -74,10 +74,7 @@ fn r1_an_error_of_the_disk_within_a_batch_leaves_no_record_out() {
 fn p1_a_spool_whose_cursor_cannot_be_read_is_left_and_what_is_asked_of_it_waits() {
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
     let spools = spools(home.path());
-    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
-    let id = writer.id();
-    (0..10).for_each(|number| click(&mut writer, number));
-    assert_eq!(spools.close(), []);
+    let id = sealed_clicks(&spools, 10);
     let world = World::new(&spools, &mock.cluster);
     let mut shipper = world.shipper();
     world.until_done(&mut shipper);
@@ -118,10 +115,7 @@ fn p1_a_request_that_cannot_be_read_stops_no_other() {
 fn p1_a_seal_is_sent_again_where_all_records_stay() {
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
     let spools = spools(home.path());
-    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
-    let id = writer.id();
-    (0..10).for_each(|number| click(&mut writer, number));
-    assert_eq!(spools.close(), []);
+    let id = sealed_clicks(&spools, 10);
     let world = World::new(&spools, &mock.cluster);
     let mut shipper = world.shipper();
     world.until_done(&mut shipper);
@@ -207,10 +201,7 @@ fn r1_another_topic_that_has_grown_past_ours_is_noticed_at_the_start() {
 fn h9_of_a_spool_whose_directory_vanished_nothing_is_counted_as_waiting() {
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
     let before = spools(home.path());
-    let mut writer = before.writer(Topic::Clicks, 0).unwrap();
-    let id = writer.id();
-    (0..100).for_each(|number| click(&mut writer, number));
-    assert_eq!(before.close(), []);
+    let id = sealed_clicks(&before, 100);
     let spools = spools(home.path());
     let world = World::new(&spools, &mock.cluster);
     let mut shipper = world.shipper();

@@ -1,8 +1,8 @@
 //! A spool's way from its first record to its seal.
 
 use super::world::*;
+use crate::lock::Lock;
 use crate::shipper::cursor::{self, Found};
-use crate::shipper::lock::Lock;
 use crate::shipper::reship::{self, Reshipped};
 use crate::shipper::ship::Seal;
 use crate::spool::Topic;
@@ -108,10 +108,7 @@ fn h9_many_old_spools_are_shipped_with_few_open_at_once() {
 fn p1_kept_records_are_sent_again_while_it_runs_and_while_it_does_not() {
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(2));
     let spools = spools(home.path());
-    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
-    let id = writer.id();
-    (0..50).for_each(|number| click(&mut writer, number));
-    assert_eq!(spools.close(), []);
+    let id = sealed_clicks(&spools, 50);
     let world = World::new(&spools, &mock.cluster);
     let mut shipper = world.shipper();
     world.until_done(&mut shipper);
@@ -126,7 +123,7 @@ fn p1_kept_records_are_sent_again_while_it_runs_and_while_it_does_not() {
     world.until_done(&mut shipper);
     assert_eq!(consume(&mock.cluster, Topic::Clicks)[&id].again, 30);
 
-    let lock = Lock::take(directory).unwrap();
+    let lock = Lock::take(&crate::shipper::run::lock_path(directory)).unwrap();
     let asking = std::thread::spawn({
         let directory = directory.to_owned();
         move || reship::reship(&directory, id, 45, NOW).unwrap()
@@ -143,7 +140,7 @@ fn p11_one_process_ships_and_the_other_waits_for_its_end() {
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(2));
     let spools = spools(home.path());
     let world = World::new(&spools, &mock.cluster);
-    let lock = Lock::take(spools.directory()).unwrap();
+    let lock = Lock::take(&crate::shipper::run::lock_path(spools.directory())).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let is_stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
     std::thread::scope(|scope| {

@@ -5,4 +5,4 @@ mod kills;
 mod life;
 mod real;
 mod refused;
-mod world;
+pub mod world;

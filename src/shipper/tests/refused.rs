@@ -114,12 +114,9 @@ fn h7_numbers_that_the_disk_lost_are_told_one_by_one() {
     use std::os::unix::fs::FileExt;
     let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
     let before = spools(home.path());
-    let mut writer = before.writer(Topic::Clicks, 0).unwrap();
-    let id = writer.id();
-    (0..30).for_each(|number| click(&mut writer, number));
-    assert_eq!(before.close(), []);
+    let id = sealed_clicks(&before, 30);
     let directory = crate::spool::find(before.directory(), id).unwrap().unwrap().directory;
-    drop((writer, before));
+    drop(before);
     let segments = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     let segment = segments
         .filter(|path| path.extension().is_some_and(|extension| extension == "seg" || extension == "log"))

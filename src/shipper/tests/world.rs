@@ -48,6 +48,14 @@ pub fn spools(home: &Path) -> Arc<Spools> {
     Arc::new(Spools::open(options, Arc::new(ManualClock::at(NOW))).unwrap())
 }
 
+/// A sealed spool of so many clicks; nothing is written to these spools any more.
+pub fn sealed_clicks(spools: &Spools, clicks: u64) -> SpoolId {
+    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+    (0..clicks).for_each(|number| click(&mut writer, number));
+    assert_eq!(spools.close(), []);
+    writer.id()
+}
+
 pub struct World {
     pub spools: Arc<Spools>,
     pub cluster: Cluster,

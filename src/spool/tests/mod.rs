@@ -6,6 +6,7 @@ mod life;
 mod model;
 mod rescue;
 mod room;
+mod shortage;
 mod strangers;
 
 use std::sync::Arc;

@@ -176,6 +176,21 @@ fn m1_who_reads_while_old_segments_are_deleted_goes_on_behind_them() {
 }
 
 #[test]
+fn v10_where_nobody_knows_whether_something_is_parked_the_spool_stays() {
+    let house = house(Durability::Process);
+    let spools = old(&house, 0);
+    let parked = house.only().directory.join(PARKED_FILE);
+    // It leads to itself: an error, as that of a disk.
+    std::os::unix::fs::symlink(PARKED_FILE, &parked).unwrap();
+    spools.consumed(house.only().id(), 1_000);
+    keeper::run_once(&spools);
+    assert!(house.only().directory.exists());
+    std::fs::remove_file(&parked).unwrap();
+    keeper::run_once(&spools);
+    assert_eq!(shelf::list(&house.options.directory).unwrap(), []);
+}
+
+#[test]
 fn m3_one_bad_entry_stops_no_retention() {
     let house = house(Durability::Process);
     let spools = old(&house, 700);

@@ -254,3 +254,48 @@ fn h9_spools_that_are_consumed_to_their_end_are_out_of_the_way() {
     let (known, caught_up) = again.list_synced(Duration::from_secs(1)).unwrap();
     assert!(caught_up && known == left);
 }
+
+#[test]
+fn v11_a_control_file_that_cannot_be_read_for_a_while_is_not_made_anew() {
+    let house = house(Durability::Process);
+    let (copy, known) = killed(&house, 20);
+    let (control, aside) = (known.directory.join(control::FILE_NAME), known.directory.join("aside"));
+    control::Control::open(&known.directory).unwrap().add_unspooled();
+    std::fs::rename(&control, &aside).unwrap();
+    // It leads to itself: an error that says nothing of what is in the file, as that of a disk.
+    std::os::unix::fs::symlink(control::FILE_NAME, &control).unwrap();
+    assert!(recovery::recover(&known.directory).is_err());
+    let spools = open(&house, &copy);
+    for _ in 0..2 {
+        assert_eq!((spools.recover().unwrap(), spools.list().unwrap(), unreadable(&spools)), (0, Vec::new(), 1));
+    }
+    assert!(Reader::open(&known.directory, known.id(), 0).is_err());
+    std::fs::rename(&aside, &control).unwrap();
+    assert_eq!(spools.recover().unwrap(), 1);
+    let position = control::read(&known.directory).unwrap();
+    assert_eq!((position.unspooled, position.sealed.map(|(records, _)| records)), (1, Some(20)));
+}
+
+#[test]
+fn p2_what_is_half_made_is_held_while_it_is_removed_and_stops_no_start() {
+    let house = house(Durability::Process);
+    let root = &house.options.directory;
+    let unfinished = |id: u64| root.join(format!(".clicks-{id:016x}.new"));
+    std::fs::create_dir_all(unfinished(1)).unwrap();
+    std::fs::write(unfinished(1).join(control::FILE_NAME), b"half").unwrap();
+    // Gone before it is looked at, and not to be looked at.
+    std::os::unix::fs::symlink("nothing", unfinished(2)).unwrap();
+    std::os::unix::fs::symlink(unfinished(3), unfinished(3)).unwrap();
+    let held = Arc::new(std::sync::Mutex::new(Vec::new()));
+    house.faults.visit({
+        let (held, path) = (held.clone(), unfinished(1));
+        move |place| {
+            if place == super::super::faults::Place::Untidy {
+                held.lock().unwrap().push(control::Lock::take(&path).unwrap().is_none());
+            }
+        }
+    });
+    let _spools = house.open();
+    assert_eq!(*held.lock().unwrap(), [true]);
+    assert!(!unfinished(1).exists());
+}

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::catalog::MerchantId;
-use crate::store::{BookLine, Horizon, OpenUntil, RefundInsert, ShareRow, Stand, Store, StoreError, Waiting, testing};
+use crate::store::{
+    BookLine, Decided, Horizon, OpenUntil, RefundInsert, ShareRow, Stand, Store, StoreError, Waiting, Written, testing,
+};
 
 #[test]
 fn a_conversion_reads_back_as_it_was_stored() {
@@ -119,11 +121,11 @@ fn entries_are_appended_and_never_edited() {
             let (merchant, publisher) =
                 (Account::MerchantReceivable(MerchantId(1)), Account::PublisherPending(PublisherId(2)));
             let lines = [entry(order, 0, merchant, 60, 80), entry(order, 1, publisher, -60, 80)];
-            batch.add_entries(id, &lines).unwrap();
+            batch.add_entries(&[(id, &lines[0]), (id, &lines[1])]).unwrap();
             assert_eq!(batch.view().entries(id).unwrap(), lines);
         }
         let again = batch.attempt(|batch| {
-            batch.add_entries(ids[0].1, &[entry("b", 0, Account::PublisherPending(PublisherId(2)), -60, 80)])
+            batch.add_entries(&[(ids[0].1, &entry("b", 0, Account::PublisherPending(PublisherId(2)), -60, 80))])
         });
         assert!(again.unwrap_err().is_about_the_record());
         batch.commit().unwrap();
@@ -156,8 +158,8 @@ fn an_unbalanced_book_and_a_stray_entry_are_found() {
         let id = sell(&mut store, "A-1");
         let batch = store.begin().unwrap();
         let account = Account::MerchantReceivable(MerchantId(1));
-        batch.add_entries(id, &[entry("A-1", 0, account, 60, 80)]).unwrap();
-        batch.add_entries(RowId(id.0 + 7), &[entry("A-7", 0, account, 1, 80)]).unwrap();
+        batch.add_entries(&[(id, &entry("A-1", 0, account, 60, 80))]).unwrap();
+        batch.add_entries(&[(RowId(id.0 + 7), &entry("A-7", 0, account, 1, 80))]).unwrap();
         batch.commit().unwrap();
         assert_eq!(store.view().imbalance().unwrap(), [("IRR".to_owned(), 61)]);
         assert_eq!(store.view().stray_entries().unwrap(), ["id-A-7.1.0"]);
@@ -199,7 +201,7 @@ fn shares_take_the_place_of_those_before() {
         };
         assert_eq!((between(40, 51), between(41, 50)), (vec![2, 1, 1], vec![]));
         let batch = store.begin().unwrap();
-        batch.remove_shares(RowId(1)).unwrap();
+        batch.remove_shares(&[RowId(1)]).unwrap();
         batch.commit().unwrap();
         assert!(store.view().shares(RowId(1)).unwrap().is_empty());
     }
@@ -211,10 +213,10 @@ fn late_clicks_find_the_conversions_that_watch_their_visitor() {
         let mut store = Store::open(&home.place).unwrap();
         let (far, near) = (VisitorKey(u64::MAX), VisitorKey(1));
         let batch = store.begin().unwrap();
-        batch.watch_visitor(far, TimeMs(10), TimeMs(50), RowId(1)).unwrap();
-        batch.watch_visitor(far, TimeMs(5), TimeMs(50), RowId(1)).unwrap();
-        batch.watch_visitor(far, TimeMs(30), TimeMs(40), RowId(2)).unwrap();
-        batch.watch_visitor(near, TimeMs(30), TimeMs(60), RowId(3)).unwrap();
+        batch.watch_visitors(&[watched(far, 10, 50, 1)]).unwrap();
+        batch.watch_visitors(&[watched(far, 5, 50, 1)]).unwrap();
+        batch.watch_visitors(&[watched(far, 30, 40, 2)]).unwrap();
+        batch.watch_visitors(&[watched(near, 30, 60, 3)]).unwrap();
         batch.commit().unwrap();
         let open = |until, id| OpenUntil { until: TimeMs(until), id: RowId(id) };
         let found = |first, last, after| {
@@ -263,9 +265,9 @@ fn conversions_wait_the_oldest_first() {
         let waiting = |id, since, stand| Waiting { id: RowId(id), since: TimeMs(since), stand };
         let batch = store.begin().unwrap();
         for row in [waiting(1, 30, Stand::New), waiting(2, 10, Stand::ForKey), waiting(3, 10, Stand::New)] {
-            batch.put_waiting(&row).unwrap();
+            batch.put_waiting(&[row]).unwrap();
         }
-        batch.put_waiting(&waiting(1, 20, Stand::Provisional)).unwrap();
+        batch.put_waiting(&[waiting(1, 20, Stand::Provisional)]).unwrap();
         batch.commit().unwrap();
         let [first, second, third] =
             [waiting(2, 10, Stand::ForKey), waiting(3, 10, Stand::New), waiting(1, 20, Stand::Provisional)];
@@ -275,7 +277,7 @@ fn conversions_wait_the_oldest_first() {
         assert_eq!(store.view().waiting_at(Stand::Provisional, 9).unwrap(), [third]);
         assert!(store.view().waiting_at(Stand::ForKey, 0).unwrap().is_empty());
         let batch = store.begin().unwrap();
-        batch.end_waiting(RowId(2)).unwrap();
+        batch.end_waiting(&[RowId(2)]).unwrap();
         assert_eq!(batch.lock_waiting(&[RowId(3), RowId(2), RowId(1), RowId(3)]).unwrap(), [third, second]);
         batch.commit().unwrap();
         assert_eq!(store.view().waiting_count().unwrap(), 2);
@@ -302,15 +304,22 @@ fn decisions_read_back_byte_for_byte() {
         assert!(store.view().latest_decision(id).unwrap().is_none());
         let batch = store.begin().unwrap();
         for row in &made {
-            batch.add_decision(id, row.revision, &row.facts, &row.decision, TimeMs(90)).unwrap();
+            let (facts, decision) = (&row.facts, &row.decision);
+            batch.add_decisions(&[Written { id, revision: row.revision, facts, decision }]).unwrap();
+            let clicks = &Clicks { touches: facts.touches.clone(), extent: Extent::Reduced };
+            batch.record_decided(&[Decided { id, clicks, revision: row.revision, booked: TimeMs(90) }]).unwrap();
         }
         batch.commit().unwrap();
         assert_eq!(store.view().decisions(id).unwrap(), made);
         assert_eq!(store.view().latest_decision(id).unwrap().as_ref(), made.last());
         let row = store.view().conversion_row(id).unwrap().unwrap();
         assert_eq!((row.revision, row.booked), (2, TimeMs(90)));
+        assert_eq!((row.clicks.touches, row.clicks.extent), (made[1].facts.touches.clone(), Extent::Reduced));
+        let latest = store.view().latest_decisions(&[RowId(id.0 + 9), id]).unwrap();
+        assert_eq!(latest, [(id, made[1].clone())]);
         let batch = store.begin().unwrap();
-        batch.reword_decision(id, 2, &made[0].facts, &made[0].decision).unwrap();
+        let (facts, decision) = (&made[0].facts, &made[0].decision);
+        batch.reword_decisions(&[Written { id, revision: 2, facts, decision }]).unwrap();
         batch.commit().unwrap();
         assert_eq!(store.view().latest_decision(id).unwrap().unwrap().text, made[0].text);
     }

@@ -1,11 +1,12 @@
 mod database;
 mod facts;
+mod pruning;
 mod rollups;
 mod several;
 
 use serde_json::{Value, json};
 
-use super::{NewConversion, RowId, StatusFact, Store};
+use super::{NewConversion, RowId, StatusFact, Store, WatchedVisitor};
 use crate::attribution::{Clicks, Extent, OwnClick, Settings, Touch};
 use crate::catalog::{OfferId, PublisherId};
 use crate::click::{ClickId, Keys, VisitorKey};
@@ -74,4 +75,8 @@ fn entry(order: &str, line: u32, account: Account, amount: i64, at: i64) -> Entr
         currency: Currency::parse("IRR").unwrap(),
         at_ms: TimeMs(at),
     }
+}
+
+fn watched(visitor: VisitorKey, since: i64, until: i64, id: i64) -> WatchedVisitor {
+    WatchedVisitor { visitor, since: TimeMs(since), until: TimeMs(until), id: RowId(id) }
 }

@@ -61,7 +61,7 @@ fn rows_are_locked_and_those_that_wait_are_taken_by_one() {
     let ids = ["A", "B", "C"].map(|order| sell(&mut store, order));
     let batch = store.begin().unwrap();
     let waiting = |id| Waiting { id, since: TimeMs(1), stand: Stand::New };
-    ids.iter().for_each(|id| batch.put_waiting(&waiting(*id)).unwrap());
+    ids.iter().for_each(|id| batch.put_waiting(&[waiting(*id)]).unwrap());
     batch.commit().unwrap();
 
     let batch = store.begin().unwrap();
@@ -90,7 +90,7 @@ fn what_is_told_is_taken_by_one_and_stays_until_it_was_told() {
         let mut store = Store::open(&home.place).unwrap();
         let batch = store.begin().unwrap();
         for revision in 1..=3 {
-            batch.tell(RowId(9), revision).unwrap();
+            batch.tell(&[(RowId(9), revision)]).unwrap();
         }
         batch.commit().unwrap();
         let batch = store.begin().unwrap();

@@ -96,7 +96,7 @@ impl SharedTouchesMetrics {
         let help = "Touches left out, of visitors with more than touch.visitor_day_touches in a day.";
         page.counter("afflux_touch_left_out_total", help, &[(&[], self.left_out.value())]);
         let help = "Times that the shared index was not where its writer left it.";
-        page.counter("afflux_touch_moved_total", help, &[(&[], self.moved.value())]);
+        page.counter("afflux_touch_index_moved_total", help, &[(&[], self.moved.value())]);
     }
 }
 

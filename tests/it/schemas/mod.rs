@@ -4,7 +4,7 @@ mod checker;
 
 use std::collections::BTreeSet;
 
-use afflux::event::{Event, Parked, SpoolState};
+use afflux::event::{Event, Parked, SpoolState, Unparked};
 use afflux::time::TimeMs;
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ fn v1_every_event_of_a_spool_is_described_and_every_field_is_written() {
     assert_eq!(events.len(), 6 + 3 + 3);
     events.iter().for_each(assert_described);
     // Only the shipper and the pixel write these.
-    assert_eq!(unseen("click", &events), ["duplicate_of"]);
+    assert_eq!(unseen("click", &events), ["duplicate_of", "of_seq", "of_spool"]);
     assert_eq!(unseen("conversion", &events), ["unverified"]);
     assert_eq!(unseen("refund", &events), [""; 0]);
 
@@ -103,10 +103,11 @@ fn v1_every_event_of_a_spool_is_described_and_every_field_is_written() {
 
 /// As the shipper settles a click.
 #[test]
-fn v7_a_duplicate_is_described() {
+fn v7_a_duplicate_that_was_parked_and_fed_again_is_described() {
     let id = "A".repeat(48);
     assert_described(&json!({
-        "event": "click", "schema": 1, "spool": "00000000000000ff", "seq": 3, "click_id": id, "clicked_at_ms": 5,
+        "event": "click", "schema": 1, "spool": "00000000000000ff", "seq": 3, "of_spool": "00000000000000fe", "of_seq": 9,
+        "click_id": id, "clicked_at_ms": 5,
         "offer_id": 12, "publisher_id": 34, "merchant_id": 1, "visitor_key": "0123456789abcdef", "visitor_new": false,
         "ip_key": "0123456789abcdef", "flags": [], "billable": false, "duplicate_of": id,
         "edge": "edge-1", "catalog": "01234567",
@@ -132,9 +133,11 @@ fn v10_states_of_a_spool_and_parked_records_are_described() {
     let mut written =
         vec![Event::heartbeat(&state), Event::seal(&state), Event::heartbeat(&empty), Event::seal(&empty)];
     written.extend(["too_large", "refused", "lost"].map(parked));
+    let unparked = Unparked { spool: 8, seq: 1, of_spool: 7, of_seq: 1, unparked_at_ms: TimeMs(1) };
+    written.push(Event::unparked(&unparked));
     let events: Vec<Value> = written.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     events.iter().for_each(assert_described);
-    for name in ["heartbeat", "seal", "parked"] {
+    for name in ["heartbeat", "seal", "parked", "unparked"] {
         assert_eq!(unseen(name, &events), [""; 0], "{name}");
     }
 }

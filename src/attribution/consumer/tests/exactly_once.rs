@@ -226,6 +226,33 @@ fn a_gap_stops_its_spool_alone_until_it_is_healed() {
     assert_eq!((world.metrics.gaps.value(), world.metrics.lag_ms.value()), (0, 0));
 }
 
+/// By command, beside the consumer that runs: it goes on by itself, and drops what turns up later.
+#[test]
+fn a_gap_that_is_passed_stops_its_spool_no_longer() {
+    let mut world = World::new();
+    for at in 0..4 {
+        world.append(1, Topic::Clicks, &world.click(&click(T0 + at, 1, 1)));
+    }
+    world.source.spools.get_mut(&1).unwrap().missing = vec![1];
+    let (store, place) = (Store::open(&world.place()).unwrap(), world.place());
+    let mut consumer = Consumer::new(&mut world.source, store, &world.rules, &world.metrics).unwrap();
+    assert_eq!((consumer.round(&|| false).unwrap(), consumer.round(&|| false).unwrap()), (1, 0));
+    let mut other = Store::open(&place).unwrap();
+    let gap = other.view().marks().unwrap()[0];
+    let batch = other.begin().unwrap();
+    batch.pass(&gap, 1, "nobody has it", TimeMs(T0)).unwrap();
+    batch.commit().unwrap();
+    let begun = std::time::Instant::now();
+    let mut applied = 0;
+    while applied < 2 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+        applied += consumer.round(&|| false).unwrap();
+    }
+    consumer.source_mut(|source| source.spools.get_mut(&1).unwrap().missing.clear());
+    assert_eq!(consumer.round(&|| false).unwrap(), 0);
+    assert_eq!((other.view().marks().unwrap()[0].next, other.view().click_totals().unwrap().clicks), (4, 3));
+}
+
 #[test]
 fn what_the_disk_lost_is_named_and_passed() {
     let mut world = World::new();
@@ -280,4 +307,43 @@ fn a_backlog_is_merged_by_time_over_many_transactions() {
     // One visitor and page, a click each 3 s, a window of 10 s: every fourth is billable.
     assert_eq!((totals.clicks, totals.billable), (20_000, 5_000));
     assert_eq!(world.look(|view| view.horizon()).click, TimeMs(T0 + 19_999 * 3_000));
+}
+
+/// A click that was applied, sent again and only then refused stands in the file of parked records like others.
+#[test]
+fn v10_a_fed_click_counts_unless_it_had_taken_effect_before_it_was_parked() {
+    let mut world = World::new();
+    let clicks: Vec<Value> = (0..3).map(|number| world.click(&click(T0 + number * HOUR_MS, 1, 1))).collect();
+    let parked = |seq: u64| {
+        json!({"event": "parked", "schema": 1, "spool": "0000000000000001", "seq": seq, "why": "refused", "bytes": 9,
+               "parked_at_ms": T0})
+    };
+    let fed = |seq: usize| {
+        let mut event = clicks[seq].clone();
+        event["of_spool"] = json!("0000000000000001");
+        event["of_seq"] = json!(seq);
+        event
+    };
+    let unparked = |seq: u64, of_seq: u64| {
+        json!({"event": "unparked", "schema": 1, "spool": "0000000000000002", "seq": seq,
+               "of_spool": "0000000000000001", "of_seq": of_seq, "unparked_at_ms": T0})
+    };
+    // The first took effect; the stand-in of the second did, and the third's comes after it was fed.
+    world.append(1, Topic::Clicks, &clicks[0]);
+    world.append(1, Topic::Clicks, &parked(1));
+    world.round();
+    assert_eq!(books(&world).clicks, (1, 0));
+    for (number, seq) in (0..3u64).zip((0..).step_by(2)) {
+        world.append(2, Topic::Clicks, &fed(number as usize));
+        world.append(2, Topic::Clicks, &unparked(seq + 1, number));
+    }
+    while world.round() > 0 {}
+    assert_eq!(books(&world).clicks, (3, 0));
+    world.append(1, Topic::Clicks, &parked(2));
+    // And from an older copy of the disk, in another spool.
+    for number in 0..3 {
+        world.append(3, Topic::Clicks, &fed(number));
+    }
+    while world.round() > 0 {}
+    assert_eq!(books(&world).clicks, (3, 0));
 }

@@ -1,6 +1,8 @@
 mod exactly_once;
 mod facts;
+mod figures;
 mod flood;
+mod pruning;
 mod refunds;
 mod several;
 mod shared;

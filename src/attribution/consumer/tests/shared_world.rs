@@ -186,6 +186,7 @@ fn rules(like: &Rules, clock: &Arc<ManualClock>, keys: Arc<Keys>) -> Rules {
         catalog: Arc::clone(&like.catalog),
         clock: Arc::clone(clock) as _,
         layout: Layout::Shared(Arc::new(Sharing::new(GRACE_MS, KEY_WAIT_MS))),
+        keep_click_counts_days: 0,
     }
 }
 

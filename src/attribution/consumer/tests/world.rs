@@ -155,6 +155,7 @@ impl World {
             catalog: Arc::new(ArcSwap::from_pointee(snapshot(|_| {}))),
             clock,
             layout: Layout::Alone,
+            keep_click_counts_days: 0,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);
