@@ -216,7 +216,7 @@ mod tests {
         }
         assert_eq!((streams.tally.opened, streams.newest()), (100_000, 199_999));
         let reset = |number: u32| {
-            let (kind, flags) = if number % 2 == 0 { (HEADERS, 5) } else { (RST_STREAM, 0) };
+            let (kind, flags) = if number.is_multiple_of(2) { (HEADERS, 5) } else { (RST_STREAM, 0) };
             frame(4, kind, flags, 300_001 + number / 2 * 2)
         };
         assert_eq!(last_before_flood(&mut streams, 1, reset), 2 * SPARE + 1);

@@ -40,6 +40,9 @@ fn flood(address: SocketAddr, first: &[u8], each: impl Fn(u32) -> Vec<u8>) -> (b
     (calm, took)
 }
 
+/// The frames that come again and again, each made of its number.
+type Repeated<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
 #[test]
 fn e33_floods_are_told_to_calm_down_closed_and_counted_while_others_are_served() {
     let home = tempfile::tempdir().unwrap();
@@ -61,7 +64,7 @@ fn e33_floods_are_told_to_calm_down_closed_and_counted_while_others_are_served()
         [get(id, "/phone"), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat()
     };
     // A window update for a stream that is idle is an error of its own: these are for the connection.
-    let floods: [(&str, &[u8], &dyn Fn(u32) -> Vec<u8>); 7] = [
+    let floods: [(&str, &[u8], Repeated); 7] = [
         ("rapid reset", b"", &reset),
         ("continuations", &begins, &|_| frame(CONTINUATION, 0, 1, b"")),
         ("pings", b"", &|_| frame(PING, 0, 0, &[7; 8])),
