@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::{Bytes, Incoming};
+use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
@@ -15,61 +16,66 @@ use tokio::net::TcpStream;
 
 use super::guard::Guard;
 use super::handshake::Handshake;
+use super::http2::Http2;
 use super::limits::HEAD_BYTES;
 use super::places::Place;
+use super::requests::{Answer, Answering};
 use super::watch::Wait;
 use super::wire::{Tls, Wire};
 
 /// A connection that is served until one side has enough of it.
-pub struct Connection<S, B>(Stage<S, B>)
+pub struct Connection<S, B, X>(Stage<S, B, X>)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body;
+    B: Body + Unpin;
 
 /// What only TLS needs stands in boxes: a plain connection is no larger for it, and needs no allocation more.
 #[allow(clippy::large_enum_variant)]
-enum Stage<S, B>
+enum Stage<S, B, X>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body,
+    B: Body + Unpin,
 {
     Plain(Http1<TcpStream, S>),
-    /// The service waits for the end of it.
-    Handshake(Handshake, Option<S>),
+    /// The service waits for the end of it, and the executor too.
+    Handshake(Handshake, Option<(S, X)>),
     Tls(Box<Http1<Tls, S>>),
+    Http2(Box<Http2<S, B, X>>),
 }
 
 type Http1<W, S> = http1::Connection<TokioIo<Guard<W>>, S>;
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Nothing in it is pinned where it lies.
-impl<S, B> Unpin for Connection<S, B>
+impl<S, B, X> Unpin for Connection<S, B, X>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body,
+    B: Body + Unpin,
 {
 }
 
-impl<S, B> Connection<S, B>
+impl<S, B, X> Connection<S, B, X>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
 {
     pub(super) fn plain(stream: TcpStream, place: Place, service: S) -> Self {
         Connection(Stage::Plain(http1(stream, place, service)))
     }
 
-    pub(super) fn tls(handshake: Handshake, service: S) -> Self {
-        Connection(Stage::Handshake(handshake, Some(service)))
+    /// If it comes to speak HTTP/2, its streams run by `executor`.
+    pub(super) fn tls(handshake: Handshake, service: S, executor: X) -> Self {
+        Connection(Stage::Handshake(handshake, Some((service, executor))))
     }
 }
 
-impl<S, B> Future for Connection<S, B>
+impl<S, B, X> Future for Connection<S, B, X>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
+    X: Http2ServerConnExec<Answering<S::Future>, Answer<B>>,
 {
     type Output = ();
 
@@ -77,13 +83,18 @@ where
         loop {
             match &mut self.0 {
                 Stage::Plain(http) => return Pin::new(http).poll(cx).map(ended),
+                Stage::Http2(http) => return Pin::new(&mut **http).poll(cx).map(ended),
                 Stage::Tls(http) => return Pin::new(&mut **http).poll(cx).map(ended),
                 Stage::Handshake(handshake, service) => {
                     let shaken = ready!(handshake.as_mut().poll(cx)).zip(service.take());
-                    let Some(((stream, place), service)) = shaken else { return Poll::Ready(()) };
-                    // Now it may be silent for as long as anybody. What was agreed upon (ALPN) is http/1.1 or nothing.
+                    let Some(((stream, place), (service, executor))) = shaken else { return Poll::Ready(()) };
+                    // Now it may be silent for as long as anybody.
                     place.watch.starts(Wait::Idle, place.places().now());
-                    self.0 = Stage::Tls(Box::new(http1(stream, place, service)));
+                    self.0 = if stream.speaks_http2() {
+                        Stage::Http2(Box::new(Http2::new(stream, place, service, executor)))
+                    } else {
+                        Stage::Tls(Box::new(http1(stream, place, service)))
+                    };
                 }
             }
         }
@@ -94,7 +105,7 @@ fn http1<W, S, B>(stream: W, place: Place, service: S) -> Http1<W, S>
 where
     W: Wire,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
 {
     let mut http = http1::Builder::new();

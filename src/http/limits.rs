@@ -24,6 +24,27 @@ pub const FAREWELL_BYTES: usize = 262_144;
 /// it is the one that is least likely to come to an end. A core agrees upon fewer than this in a quarter of a second.
 pub const HANDSHAKES: usize = 1_024;
 
+/// HTTP/2: streams of one connection at a time; one more is refused (REFUSED_STREAM), and the client may try it again.
+pub const STREAMS: u32 = 100;
+/// Bytes of `:path`; one more: 414.
+pub const PATH_BYTES: usize = 8_000;
+/// A list of fields as RFC 9113 6.5.2 counts it; more: 431.
+pub const LIST_BYTES: usize = 16_384;
+/// A list so long is not kept while it is read; h2 answers 431 itself, and no service counts that.
+pub const UNREADABLE_LIST_BYTES: u32 = 32_768;
+/// Payload of one frame; more is an error of the connection.
+pub const FRAME_BYTES: u32 = 16_384;
+/// What a client may send of one body, and of all, before somebody has read it: that much memory it can take.
+pub const FORGOTTEN_WINDOW_BYTES: u32 = 16_384;
+pub const PASSED_WINDOW_BYTES: u32 = 65_536;
+pub const CONNECTION_WINDOW_BYTES: u32 = 65_536;
+/// Of the answer of one stream, waiting for the client's window.
+pub const SEND_BYTES: usize = 16_384;
+/// Streams that were opened and reset before we came to hear them; one more ends the connection (CVE-2023-44487).
+pub const RESETS_BEFORE_HEARD: usize = 20;
+/// Streams that we have reset because they were in error; one more ends the connection.
+pub const OWN_RESETS: usize = 64;
+
 /// The bounds that an operator sets, and the times.
 #[derive(Clone, Debug)]
 pub struct Limits {

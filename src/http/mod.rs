@@ -1,4 +1,4 @@
-//! HTTP/1.1 as strangers speak it: hyper's connections, and around them what hyper lacks.
+//! HTTP as strangers speak it: hyper's connections, and around them what hyper lacks.
 //!
 //! Between socket and hyper stands a [`guard`] that reads every request head first: it holds the limits (contract E33),
 //! refuses malformed HTTP (E36-E38), keeps bodies from a door that wants none (E35), and makes of what it refuses a
@@ -6,29 +6,38 @@
 //! counted where all answers are. One sweep a second over a door's connections ends the slow and the idle ones: no timer
 //! is ever set for a connection.
 //!
-//! Where a listener speaks TLS a [`handshake`] comes first; the guard then stands between TLS and hyper.
+//! Where a listener speaks TLS a [`handshake`] comes first; the guard then stands between TLS and hyper. There ALPN may
+//! agree upon HTTP/2: then [`requests`] makes of each stream what HTTP/1 would have brought, and a [`frame_guard`] holds
+//! what h2 does not: the times, and how much may be said that is no request.
 //!
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
 mod accept;
 mod connection;
+mod forgotten;
+mod frame_guard;
+mod frames;
 mod guard;
 mod handshake;
 mod head;
+mod http2;
 mod limits;
 mod listen;
 mod places;
 mod refusal;
 mod request_line;
+mod requests;
 mod reserve;
 mod router;
 mod serve;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod turns;
 mod watch;
 mod wire;
 
+pub use forgotten::forget_body;
 pub use limits::{Bodies, Limits};
 pub use listen::listen;
 pub use places::Door;

@@ -24,6 +24,21 @@ pub struct Door {
     leaving: AtomicUsize,
     turned_away: Counter,
     draining: AtomicBool,
+    /// Of each listener.
+    http2: Mutex<Vec<Arc<Http2Counts>>>,
+}
+
+/// What clients that speak HTTP/2 did at one listener: at the edge only its thread writes them.
+#[derive(Default)]
+pub struct Http2Counts {
+    /// Opened by clients.
+    pub streams: Counter,
+    /// Those that became requests, answered by the service.
+    pub requests: Counter,
+    /// By clients.
+    pub resets: Counter,
+    /// Connections that were ended because too much was said there that is no request.
+    pub floods: Counter,
 }
 
 impl Door {
@@ -32,7 +47,8 @@ impl Door {
         RESERVE.fill();
         let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (turned_away, draining) = (Counter::new(), AtomicBool::new(false));
-        Arc::new(Door { limits, bodies, keeps, open, leaving, turned_away, draining })
+        let http2 = Mutex::default();
+        Arc::new(Door { limits, bodies, keeps, open, leaving, turned_away, draining, http2 })
     }
 
     /// Open connections of all its listeners.
@@ -43,6 +59,16 @@ impl Door {
     /// Connections that were answered 503 without a place to hear them in; no service counts these.
     pub fn turned_away(&self) -> u64 {
         self.turned_away.value()
+    }
+
+    /// The sum over its listeners of what `count` takes.
+    pub fn http2(&self, count: fn(&Http2Counts) -> &Counter) -> u64 {
+        self.http2_counts().iter().map(|counts| count(counts).value()).sum()
+    }
+
+    fn http2_counts(&self) -> MutexGuard<'_, Vec<Arc<Http2Counts>>> {
+        // Nothing under this lock panics half way.
+        self.http2.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub(super) fn turn_away(&self) {
@@ -86,6 +112,7 @@ pub struct Places {
     pub door: Arc<Door>,
     /// What each connection begins with: a handshake, or waiting for a request.
     first: Wait,
+    pub http2: Arc<Http2Counts>,
     started: Instant,
     tick: AtomicU32,
     slots: Mutex<Slots>,
@@ -109,7 +136,9 @@ pub struct Place {
 impl Places {
     pub fn new(door: Arc<Door>, first: Wait) -> Arc<Places> {
         let tick = AtomicU32::new(1);
-        Arc::new(Places { door, first, started: Instant::now(), tick, slots: Mutex::default() })
+        let http2 = Arc::new(Http2Counts::default());
+        door.http2_counts().push(http2.clone());
+        Arc::new(Places { door, first, http2, started: Instant::now(), tick, slots: Mutex::default() })
     }
 
     /// A place for a new connection; `None` when there is not even one to say no in.
@@ -160,6 +189,10 @@ impl Places {
 impl Place {
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    pub fn shared_places(&self) -> Arc<Places> {
+        self.places.clone()
     }
 }
 

@@ -3,10 +3,12 @@
 //! What the guard refuses becomes a request of a method that it lets nobody else use. So the answer takes its turn behind
 //! those of earlier requests of the connection, and the service counts it like any other.
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 
 /// The method of such requests. A client's own request with this method is renamed to `OTHER`.
 pub const METHOD: &str = "REFUSED";
+/// What methods are called that mean something to hyper or to us, and nothing to any service of ours.
+pub const OTHER: &str = "OTHER";
 
 /// Why, by the status of the answer. The connection closes after each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,15 @@ impl Refusal {
             Refusal::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
             Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Makes a request of HTTP/2 the one that only says so.
+    pub(super) fn take_place_of<B>(self, request: &mut Request<B>) {
+        let target = format!("/{}", self.status().as_str());
+        // Both are well-formed.
+        if let (Ok(method), Ok(uri)) = (Method::from_bytes(METHOD.as_bytes()), Uri::try_from(target)) {
+            (*request.method_mut(), *request.uri_mut()) = (method, uri);
         }
     }
 

@@ -49,7 +49,7 @@ pub fn check(line: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
 
 /// Methods that mean something to hyper or to us, and nothing to any service of ours.
 fn renamed(method: &[u8]) -> Option<&'static [u8]> {
-    (method == b"CONNECT" || method == refusal::METHOD.as_bytes()).then_some(b"OTHER")
+    (method == b"CONNECT" || method == refusal::METHOD.as_bytes()).then_some(refusal::OTHER.as_bytes())
 }
 
 /// The target in a form that the URI parser takes: an absolute one by its path (contract E3), and percent-encoded what

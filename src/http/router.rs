@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::ServiceExt;
 
+use super::forgotten::Passed;
 use super::places::Door;
 use super::refusal::Refusal;
 
@@ -30,7 +31,7 @@ pub fn router_service(
         async move {
             let answer = match refusal {
                 Some(refusal) => refused(refusal),
-                None => router.oneshot(request).await?,
+                None => router.oneshot(Passed::of(request)).await?,
             };
             Ok(door.say_last(answer))
         }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::{Bytes, Incoming};
+use hyper::rt::Executor;
+use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::service::Service;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,6 +24,7 @@ use super::accept::Acceptor;
 use super::connection::Connection;
 use super::handshake::Handshakes;
 use super::places::{Door, Places};
+use super::requests::{Answer, Answering};
 use super::reserve::Words;
 use super::watch::Wait;
 use crate::tls;
@@ -54,10 +57,25 @@ pub trait Spawn<F> {
 }
 
 /// On the thread that accepted them: services need not be `Send`.
+#[derive(Clone, Copy)]
 pub struct OnThread;
 
 /// On any thread of the runtime.
+#[derive(Clone, Copy)]
 pub struct OnRuntime;
+
+/// For the streams of HTTP/2: each ends when its connection does.
+impl<F: Future<Output = ()> + 'static> Executor<F> for OnThread {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(stream);
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for OnRuntime {
+    fn execute(&self, stream: F) {
+        tokio::spawn(stream);
+    }
+}
 
 impl<F: Future<Output = ()> + 'static> Spawn<F> for OnThread {
     fn spawn(&self, task: F) -> AbortHandle {
@@ -84,9 +102,9 @@ pub async fn serve<M, S, B, X>(
 where
     M: Fn(SocketAddr) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    X: Spawn<Connection<S, B>>,
+    X: Spawn<Connection<S, B, X>> + Http2ServerConnExec<Answering<S::Future>, Answer<B>>,
 {
     let handshakes = listener.tls.map(Handshakes::new);
     let (words, first, period) = match handshakes {
@@ -104,7 +122,7 @@ where
             let watch = place.watch.clone();
             let connection = match &handshakes {
                 None => Connection::plain(stream, place, service_for(peer)),
-                Some(handshakes) => Connection::tls(handshakes.begin(stream, place), service_for(peer)),
+                Some(handshakes) => Connection::tls(handshakes.begin(stream, place), service_for(peer), spawn.clone()),
             };
             watch.runs_as(spawn.spawn(connection));
         }

@@ -3,8 +3,9 @@
 //! Times are ticks of the connection's [`Places`](super::places::Places), tenths of a second that only move when it
 //! sweeps; 0 means "not now". The connection writes, the sweep reads; a moment late is as good.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -28,6 +29,14 @@ pub struct Watch {
     /// 1 once a head was complete.
     asked: AtomicU32,
     task: OnceLock<AbortHandle>,
+    goodbye: Mutex<Goodbye>,
+}
+
+/// A connection that has something to say when the door drains (HTTP/2: GOAWAY).
+#[derive(Default)]
+struct Goodbye {
+    is_said: bool,
+    waker: Option<Waker>,
 }
 
 /// What a connection may wait for.
@@ -74,6 +83,29 @@ impl Watch {
         self.asked.store(1, Relaxed);
     }
 
+    /// Wakes the connection when the door drains. From then on its goodbye has a time, and its idleness none.
+    pub fn hears_of_drain(&self, waker: &Waker) {
+        let mut goodbye = self.goodbye();
+        goodbye.is_said = true;
+        if !goodbye.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            goodbye.waker = Some(waker.clone());
+        }
+    }
+
+    fn goodbye(&self) -> MutexGuard<'_, Goodbye> {
+        // Nothing under this lock panics half way.
+        self.goodbye.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether it says goodbye itself, now that it has been told.
+    fn tell_of_drain(&self) -> bool {
+        let mut goodbye = self.goodbye();
+        if let Some(waker) = goodbye.waker.take() {
+            waker.wake();
+        }
+        goodbye.is_said
+    }
+
     /// The task to end when this connection is overdue.
     pub fn runs_as(&self, task: AbortHandle) {
         // A task is spawned once.
@@ -89,6 +121,7 @@ impl Watch {
         // While draining nobody waits for a further request, and only a little for the first.
         let idle = match (draining, self.asked.load(Relaxed)) {
             (false, _) => limits.idle,
+            (true, _) if self.tell_of_drain() => Duration::MAX,
             (true, 0) => DRAIN_FIRST,
             (true, _) => Duration::ZERO,
         };

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::tls::HTTP2;
+
 pub trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// What is written is the kernel's at once, and the close is as good a goodbye as any. Known when it is compiled: the
     /// plain way costs nothing for the other one.
@@ -20,6 +22,13 @@ impl Wire for TcpStream {
 
 /// TLS that is agreed upon. However it ends, the client hears that this was all (close_notify), or nobody cut it off.
 pub struct Tls(pub TlsStream<TcpStream>);
+
+impl Tls {
+    /// Whether ALPN agreed upon HTTP/2.
+    pub fn speaks_http2(&self) -> bool {
+        self.0.get_ref().1.alpn_protocol() == Some(HTTP2)
+    }
+}
 
 impl Wire for Tls {
     const IS_SOCKET: bool = false;

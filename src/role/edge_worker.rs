@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -95,9 +96,13 @@ fn run(
         let service_for = move |peer: SocketAddr| {
             let (edge, door) = (edge.clone(), answering.clone());
             let peer = Peer { address: peer.ip().to_canonical(), tls };
-            service_fn(move |request| {
+            service_fn(move |request: hyper::Request<Incoming>| {
                 let (edge, door) = (edge.clone(), door.clone());
-                async move { Ok(door.say_last(edge.answer(&request, peer).await)) }
+                async move {
+                    let answer = edge.answer(&request, peer).await;
+                    http::forget_body(request.into_body());
+                    Ok(door.say_last(answer))
+                }
             })
         };
         heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())

@@ -79,4 +79,13 @@ fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
     page.gauge("afflux_http_connections", "Open connections.", &of(|door| door.open() as u64));
     let help = "Connections answered 503 before a request was heard.";
     page.counter("afflux_http_turned_away_total", help, &of(Door::turned_away));
+    let help = "Streams that clients opened in HTTP/2.";
+    page.counter("afflux_http2_streams_total", help, &of(|door| door.http2(|counts| &counts.streams)));
+    let help =
+        "Streams of HTTP/2 that became requests; the others were refused, malformed, too large or reset at once.";
+    page.counter("afflux_http2_requests_total", help, &of(|door| door.http2(|counts| &counts.requests)));
+    let help = "Streams of HTTP/2 that clients reset.";
+    page.counter("afflux_http2_resets_total", help, &of(|door| door.http2(|counts| &counts.resets)));
+    let help = "Connections of HTTP/2 that were ended because too much was said there that is no request.";
+    page.counter("afflux_http2_floods_total", help, &of(|door| door.http2(|counts| &counts.floods)));
 }

@@ -15,7 +15,7 @@ use super::sources::{Loaded, Sources};
 pub const HTTP2: &[u8] = b"h2";
 pub const HTTP1: &[u8] = b"http/1.1";
 /// Whether `http` serves HTTP/2: only then it is offered.
-pub const OFFERS_HTTP2: bool = false;
+pub const OFFERS_HTTP2: bool = true;
 
 /// The TLS of one door, for all its listeners and for as long as the process runs.
 pub struct Server {

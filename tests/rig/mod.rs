@@ -4,6 +4,7 @@
 
 pub mod books;
 pub mod client;
+pub mod http2;
 pub mod server;
 pub mod tls;
 

@@ -53,6 +53,13 @@ pub fn able() -> Abilities {
     with(aws_lc_rs::default_provider(), rustls::ALL_VERSIONS, None)
 }
 
+/// The same, that speaks HTTP/2 alone.
+pub fn able_http2() -> Abilities {
+    let mut config = (*able()).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
 pub fn of_version(version: &'static SupportedProtocolVersion) -> Abilities {
     with(aws_lc_rs::default_provider(), &[version], None)
 }
@@ -155,6 +162,11 @@ impl TlsClient {
     pub fn get(&mut self, target: &str) -> std::io::Result<Response> {
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: afflux.test\r\n\r\n"))?;
         self.read()
+    }
+
+    /// What lies beneath: reads and writes bytes.
+    pub fn into_stream(self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.0.into_inner()
     }
 
     /// Reads to the end: an error where it is not said.
