@@ -112,7 +112,8 @@ impl Config {
 
     /// Where the made keys and the order index lie: beside the store.
     pub fn data_directory(&self) -> &Path {
-        self.store.path.parent().unwrap_or(Path::new("."))
+        // Of a name alone the parent is empty.
+        self.store.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     /// The configured key file, or the one that `serve` makes.
@@ -215,6 +216,14 @@ mod tests {
         assert_eq!(config.spool.directory, Path::new("/etc/afflux/data/spool"));
         assert_eq!(config.keys_file(), Path::new("/etc/afflux/data/click.keys"));
         assert_eq!(config.spool.keep_days.0, 7);
+    }
+
+    #[test]
+    fn p13_a_file_named_from_where_one_stands_has_its_data_there() {
+        let text = "[store]\npath = \"books.sqlite\"";
+        let config = Config::parse(Path::new("afflux.toml"), text, Path::new(""), []).unwrap();
+        assert_eq!(config.data_directory(), Path::new("."));
+        assert_eq!(config.keys_file(), Path::new("./click.keys"));
     }
 
     #[test]

@@ -62,7 +62,9 @@ fn c2_kill_9_while_the_disk_fails_for_good_loses_nothing() {
     for _ in 0..3 {
         let home = tempfile::tempdir().unwrap();
         let spool = "durability = \"process\"";
-        let server = Server::start(home.path(), &start(strace(&["fdatasync:error=EIO:when=40+"]), spool));
+        // As large as these, so that there is room when none can be made any more.
+        let start = |wrapper| start_with_segments(8 << 20, wrapper, spool);
+        let server = Server::start(home.path(), &start(strace(&["fdatasync:error=EIO:when=40+"])));
         let crowd = Crowd::with(&server, 0, 32, 0);
         crowd.wait_for(2_000, 0);
         std::thread::sleep(crate::kill9::random_moment() * 50);
@@ -71,7 +73,7 @@ fn c2_kill_9_while_the_disk_fails_for_good_loses_nothing() {
         let mut ledger = Ledger::default();
         ledger.add(crowd.go_home());
         assert_eq!(refused, 0);
-        let server = Server::start(home.path(), &start(Vec::new(), spool));
+        let server = Server::start(home.path(), &start(Vec::new()));
         assert_nothing_is_missing(&server, &ledger);
     }
 }
