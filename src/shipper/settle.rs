@@ -98,8 +98,9 @@ fn clicks(batch: Batch, duplicates: &mut Duplicates) -> (Vec<Ready>, Tally) {
     // A click that is not billable takes no part (contract E29).
     let mut asked = Vec::with_capacity(batch.records.len());
     for (_, place) in &batch.records {
-        let click = batch.bytes.get(place.clone()).and_then(Glance::of);
-        tally.unread += u64::from(click.is_none() && batch.bytes.get(place.clone()).is_none_or(is_click));
+        let record = batch.bytes.get(place.clone());
+        let click = record.and_then(Glance::of);
+        tally.unread += u64::from(click.is_none() && record.is_none_or(is_click));
         heads.push(click.as_ref().map(Head::of));
         asked.extend(click.filter(|click| click.billable));
     }
