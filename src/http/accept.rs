@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::places::Door;
 use super::reserve::{RESERVE, Words};
+use super::rush::{Newcomers, Rush};
 
 /// How long nothing is accepted after the system had no room for a connection, and not even for one to say no to.
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -29,6 +30,8 @@ pub struct Acceptor {
     listener: TcpListener,
     door: Arc<Door>,
     words: Words,
+    newcomers: Arc<Newcomers>,
+    rush: Rush,
     /// Nothing is accepted before it ends.
     pause: Option<Pin<Box<Sleep>>>,
     fails: Fails,
@@ -36,9 +39,16 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Whoever is turned away hears `words`.
-    pub fn new(listener: std::net::TcpListener, door: Arc<Door>, words: Words) -> io::Result<Acceptor> {
+    pub fn new(
+        listener: std::net::TcpListener,
+        door: Arc<Door>,
+        words: Words,
+        newcomers: Arc<Newcomers>,
+    ) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        Ok(Acceptor { listener: TcpListener::from_std(listener)?, door, words, pause: None, fails: Fails::default() })
+        let listener = TcpListener::from_std(listener)?;
+        let (rush, fails) = (Rush::default(), Fails::default());
+        Ok(Acceptor { listener, door, words, newcomers, rush, pause: None, fails })
     }
 
     /// The next connection that there is a descriptor for; those for which there is none are turned away.
@@ -48,7 +58,16 @@ impl Acceptor {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match ready!(self.listener.poll_accept(cx)) {
+            if self.newcomers.poll_room(cx).is_pending() {
+                self.rush.goes_on();
+                return Poll::Pending;
+            }
+            let Poll::Ready(accepted) = self.listener.poll_accept(cx) else {
+                self.rush.is_over();
+                return Poll::Pending;
+            };
+            match accepted {
+                Ok((stream, _)) if self.rush.tells_next() => self.turn_away(stream),
                 Ok(accepted) if RESERVE.spares_what_was_accepted() => return Poll::Ready(accepted),
                 Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}

@@ -20,14 +20,20 @@ use super::http2::Http2;
 use super::limits::HEAD_BYTES;
 use super::places::Place;
 use super::requests::{Answer, Answering};
+use super::rush::Newcomer;
 use super::watch::Wait;
 use super::wire::{Tls, Wire};
 
 /// A connection that is served until one side has enough of it.
-pub struct Connection<S, B, X>(Stage<S, B, X>)
+pub struct Connection<S, B, X>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body + Unpin;
+    B: Body + Unpin,
+{
+    stage: Stage<S, B, X>,
+    /// Until its first turn.
+    newcomer: Option<Newcomer>,
+}
 
 /// What only TLS needs stands in boxes: a plain connection is no larger for it, and needs no allocation more.
 #[allow(clippy::large_enum_variant)]
@@ -61,12 +67,13 @@ where
     B::Error: Into<AnyError>,
 {
     pub(super) fn plain(stream: TcpStream, place: Place, service: S) -> Self {
-        Connection(Stage::Plain(http1(stream, place, service)))
+        let newcomer = Some(place.places().newcomers.one_more());
+        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer }
     }
 
     /// If it comes to speak HTTP/2, its streams run by `executor`.
-    pub(super) fn tls(handshake: Handshake, service: S, executor: X) -> Self {
-        Connection(Stage::Handshake(handshake, Some((service, executor))))
+    pub(super) fn tls(handshake: Handshake, newcomer: Newcomer, service: S, executor: X) -> Self {
+        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: Some(newcomer) }
     }
 }
 
@@ -80,8 +87,9 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.newcomer = None;
         loop {
-            match &mut self.0 {
+            match &mut self.stage {
                 Stage::Plain(http) => return Pin::new(http).poll(cx).map(ended),
                 Stage::Http2(http) => return Pin::new(&mut **http).poll(cx).map(ended),
                 Stage::Tls(http) => return Pin::new(&mut **http).poll(cx).map(ended),
@@ -90,7 +98,7 @@ where
                     let Some(((stream, place), (service, executor))) = shaken else { return Poll::Ready(()) };
                     // Now it may be silent for as long as anybody.
                     place.watch.starts(Wait::Idle, place.places().now());
-                    self.0 = if stream.speaks_http2() {
+                    self.stage = if stream.speaks_http2() {
                         Stage::Http2(Box::new(Http2::new(stream, place, service, executor)))
                     } else {
                         Stage::Tls(Box::new(http1(stream, place, service)))

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::limits::HANDSHAKES;
+use super::limits::{HANDSHAKES, HANDSHAKES_WAITING};
 use super::places::Place;
 use super::turns::Turns;
 use super::watch::{Wait, Watch};
@@ -43,6 +43,12 @@ impl Handshakes {
             let shaken = ending.of.shake(stream).await;
             ending.told(shaken).map(|stream| (Tls(stream), place))
         })
+    }
+
+    /// Those who wait to compute would wait too long: whoever comes now is better told so. That costs a twentieth of a
+    /// handshake.
+    pub fn is_behind(&self) -> bool {
+        self.turns.waiting() >= HANDSHAKES_WAITING
     }
 
     /// Somebody was turned away for whom there was no room at all.

@@ -23,6 +23,9 @@ pub const FAREWELL_BYTES: usize = 262_144;
 /// TLS handshakes of one listener at a time. One more, and the one that has been at it for longest is closed and counted:
 /// it is the one that is least likely to come to an end. A core agrees upon fewer than this in a quarter of a second.
 pub const HANDSHAKES: usize = 1_024;
+/// Of these, those that have sent something and wait for the processor; while so many do, nobody else begins. A tenth of a
+/// second's work of a core.
+pub const HANDSHAKES_WAITING: usize = 400;
 
 /// HTTP/2: streams of one connection at a time; one more is refused (REFUSED_STREAM), and the client may try it again.
 pub const STREAMS: u32 = 100;

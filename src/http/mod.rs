@@ -10,6 +10,8 @@
 //! agree upon HTTP/2: then [`requests`] makes of each stream what HTTP/1 would have brought, and a [`frame_guard`] holds
 //! what h2 does not: the times, and how much may be said that is no request.
 //!
+//! When more come than can be served a [`rush`] lets no more in than get their turn.
+//!
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
 mod accept;
@@ -29,6 +31,7 @@ mod request_line;
 mod requests;
 mod reserve;
 mod router;
+mod rush;
 mod serve;
 mod streams;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use http::{HeaderValue, Response};
 use super::head::Keeps;
 use super::limits::{Bodies, Limits};
 use super::reserve::RESERVE;
+use super::rush::Newcomers;
 use super::watch::{TICK_MS, Wait, Watch};
 use crate::metrics::Counter;
 
@@ -113,6 +114,7 @@ pub struct Places {
     /// What each connection begins with: a handshake, or waiting for a request.
     first: Wait,
     pub http2: Arc<Http2Counts>,
+    pub newcomers: Arc<Newcomers>,
     started: Instant,
     tick: AtomicU32,
     slots: Mutex<Slots>,
@@ -138,7 +140,8 @@ impl Places {
         let tick = AtomicU32::new(1);
         let http2 = Arc::new(Http2Counts::default());
         door.http2_counts().push(http2.clone());
-        Arc::new(Places { door, first, http2, started: Instant::now(), tick, slots: Mutex::default() })
+        let (newcomers, started) = (Arc::default(), Instant::now());
+        Arc::new(Places { door, first, http2, newcomers, started, tick, slots: Mutex::default() })
     }
 
     /// A place for a new connection; `None` when there is not even one to say no in.

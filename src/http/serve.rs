@@ -111,9 +111,10 @@ where
         None => (Words::Http, Wait::Idle, SWEEP),
         Some(_) => (Words::Tls, Wait::Handshake, TLS_SWEEP),
     };
-    let mut acceptor = Acceptor::new(listener.socket, door.clone(), words)?;
     let places = Places::new(door.clone(), first);
-    let welcome = |acceptor: &mut Acceptor, stream, peer| match places.take() {
+    let mut acceptor = Acceptor::new(listener.socket, door.clone(), words, places.newcomers.clone())?;
+    let is_behind = || handshakes.as_ref().is_some_and(|handshakes| handshakes.is_behind());
+    let welcome = |acceptor: &mut Acceptor, stream, peer| match (!is_behind()).then(|| places.take()).flatten() {
         None => {
             handshakes.iter().for_each(|handshakes| handshakes.turned_away());
             acceptor.turn_away(stream);
@@ -122,7 +123,10 @@ where
             let watch = place.watch.clone();
             let connection = match &handshakes {
                 None => Connection::plain(stream, place, service_for(peer)),
-                Some(handshakes) => Connection::tls(handshakes.begin(stream, place), service_for(peer), spawn.clone()),
+                Some(handshakes) => {
+                    let newcomer = places.newcomers.one_more();
+                    Connection::tls(handshakes.begin(stream, place), newcomer, service_for(peer), spawn.clone())
+                }
             };
             watch.runs_as(spawn.spawn(connection));
         }

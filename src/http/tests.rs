@@ -60,6 +60,10 @@ async fn echo(
     if head.uri.path() == "/slow" {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    if head.uri.path() == "/busy" {
+        // The thread computes: nobody else has a turn.
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let body = body.collect().await.map(|body| body.to_bytes());
     let text =
         format!("<{number} {} {} {}>", head.method, head.uri, String::from_utf8_lossy(&body.unwrap_or_default()));
@@ -307,6 +311,28 @@ fn e34_who_is_turned_away_unheard_reads_why_and_is_counted_once() {
     }
     assert_eq!((door.door.turned_away(), door.answered()), (21, 1));
     assert_eq!(door.door.open(), 1);
+}
+
+#[test]
+fn e34_in_a_rush_no_more_are_let_in_than_get_their_turn() {
+    let door = open(Bodies::Forgotten, Limits::new(1_000));
+    let speaks = |_| {
+        let mut stream = door.connect();
+        stream.write_all(b"GET /busy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    };
+    let mut rush: Vec<TcpStream> = (0..400).map(speaks).collect();
+    let mut inside = 0;
+    while door.answered() + door.door.turned_away() < 400 {
+        inside = inside.max(door.door.open());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // 64 of them new; the others wait in the kernel's queue and not in our memory.
+    assert!((1..=100).contains(&inside), "{inside} were inside at once");
+    let heard: Vec<u16> = rush.iter_mut().flat_map(|stream| statuses(&read_all(stream))).collect();
+    let told = heard.iter().filter(|status| **status == 503).count() as u64;
+    assert_eq!((heard.len(), told), (400, door.door.turned_away()));
+    assert_eq!(door.answered(), 400 - told);
 }
 
 #[test]

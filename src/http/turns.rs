@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Wake, Waker};
 
 use tokio::sync::Semaphore;
@@ -15,22 +16,47 @@ use tokio::task::yield_now;
 /// The turns of one thread. Who waits for one is served in the order of asking.
 pub struct Turns(Arc<Free>);
 
-struct Free(Semaphore);
+struct Free {
+    turn: Semaphore,
+    waiting: AtomicUsize,
+}
 
 /// While it is held nobody else's turn begins, and for as long after that as the thread needs for all others.
 pub struct Turn(Arc<Free>);
 
 impl Turns {
     pub fn new() -> Turns {
-        Turns(Arc::new(Free(Semaphore::new(1))))
+        Turns(Arc::new(Free { turn: Semaphore::new(1), waiting: AtomicUsize::new(0) }))
     }
 
     pub async fn take(&self) -> Turn {
+        let _waiting = Waiting::begin(&self.0.waiting);
         // Nobody closes it.
-        if let Ok(permit) = self.0.0.acquire().await {
+        if let Ok(permit) = self.0.turn.acquire().await {
             permit.forget();
         }
         Turn(self.0.clone())
+    }
+
+    /// How many wait for theirs.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Relaxed)
+    }
+}
+
+/// Counted for as long as it waits, also if it gives up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn begin(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -44,7 +70,7 @@ impl Drop for Turn {
 
 impl Wake for Free {
     fn wake(self: Arc<Self>) {
-        self.0.add_permits(1);
+        self.turn.add_permits(1);
     }
 }
 
@@ -98,7 +124,9 @@ mod tests {
             let held = turns.take().await;
             let mut waits = Box::pin(turns.take());
             assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+            assert_eq!(turns.waiting(), 1);
             drop(waits);
+            assert_eq!(turns.waiting(), 0);
             drop(held);
             drop(turns.take().await);
         });
