@@ -91,6 +91,9 @@ enum Command {
         /// Why they cannot be had back; kept with the books.
         #[arg(long, value_name = "TEXT")]
         reason: String,
+        /// Also where attribution has not run beside the gap for ten minutes, so that the records may be only late.
+        #[arg(long)]
+        even_if_late: bool,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -172,8 +175,8 @@ fn main() -> ExitCode {
         Command::Edge { config, allow_changed_terms, .. } => role::edge(config.config.as_deref(), allow_changed_terms),
         Command::Reship { spool, from: Some(from), config, .. } => role::reship(config.config.as_deref(), &spool, from),
         Command::Reship { spool, from: None, config, .. } => role::reship_parked(config.config.as_deref(), &spool),
-        Command::Pass { spool, first, last, reason, config } => {
-            role::pass(config.config.as_deref(), &spool, (first, last), &reason)
+        Command::Pass { spool, first, last, reason, even_if_late, config } => {
+            role::pass(config.config.as_deref(), &spool, (first, last), &reason, even_if_late)
         }
         Command::Topics(TopicsCommand::Create(file)) => role::topics_create(file.config.as_deref()),
         Command::Topics(TopicsCommand::Check(file)) => role::topics_check(file.config.as_deref()),

@@ -5,10 +5,16 @@ use std::path::Path;
 use super::printing::printed;
 use super::{Exit, Failure, books, configured, place, reship};
 use crate::report::command::{self, CommandError};
-use crate::report::reconcile::{self, Range};
+use crate::report::reconcile::{self, Range, Wish};
 use crate::store::Store;
 
-pub fn pass(file: Option<&Path>, spool: &str, (first, last): (u64, u64), reason: &str) -> Result<Exit, Failure> {
+pub fn pass(
+    file: Option<&Path>,
+    spool: &str,
+    (first, last): (u64, u64),
+    reason: &str,
+    even_if_late: bool,
+) -> Result<Exit, Failure> {
     let config = configured(file)?;
     let range = Range { spool: reship::named(spool)?, first, last };
     let reason = reason.trim();
@@ -21,6 +27,6 @@ pub fn pass(file: Option<&Path>, spool: &str, (first, last): (u64, u64), reason:
         drop(command::open(&store)?);
         let mut writer = Store::open(&store).map_err(CommandError::Open)?;
         let (disk, asked) = (books::disk(&config)?, books::asked(&config, &store));
-        reconcile::pass(&mut writer, &disk, asked, (range, reason), out)
+        reconcile::pass(&mut writer, &disk, asked, Wish { range, reason, even_if_late }, out)
     })
 }

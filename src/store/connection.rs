@@ -154,6 +154,14 @@ impl Connection {
         self.first(sql, params, read)?.ok_or_else(none)
     }
 
+    /// Its own time in milliseconds since 1970, as part of a statement: what is compared with each other is of one clock.
+    pub fn now(&self) -> &'static str {
+        match self {
+            Connection::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+            Connection::Postgres(_) => "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)",
+        }
+    }
+
     /// Statements without parameters, several at once.
     pub fn run(&self, sql: &str) -> Result<(), StoreError> {
         match self {

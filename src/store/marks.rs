@@ -89,13 +89,16 @@ impl Batch<'_> {
     pub fn move_mark(&self, mark: &Mark, from: u64) -> Result<(), StoreError> {
         let ms = |time: Option<TimeMs>| time.map(|time| time.0);
         let spool = bits(mark.spool.0);
+        let sql = format!(
+            "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6, retired = 0,
+                 witnessed = CASE WHEN ?6 >= witnessed THEN ?6 + 1 ELSE witnessed END,
+                 gap_ms = CASE WHEN ?6 >= 0 THEN CASE WHEN gap = ?6 AND next = ?2 THEN gap_ms ELSE {} END END
+             WHERE spool = ?1 AND next = ?7",
+            self.connection.now()
+        );
         let update = || {
-            self.execute(
-                "UPDATE marks SET next = ?2, sealed = ?3, first_ms = ?4, last_ms = ?5, gap = ?6, retired = 0,
-                     witnessed = CASE WHEN ?6 >= witnessed THEN ?6 + 1 ELSE witnessed END
-                 WHERE spool = ?1 AND next = ?7",
-                params![spool, mark.next, mark.sealed, ms(mark.first), ms(mark.last), mark.gap, from],
-            )
+            let (first, last) = (ms(mark.first), ms(mark.last));
+            self.execute(&sql, params![spool, mark.next, mark.sealed, first, last, mark.gap, from])
         };
         let mut moved = update()?;
         if moved == 0 && from == 0 {
@@ -145,6 +148,13 @@ impl Batch<'_> {
                  at_ms = excluded.at_ms",
             params![bits(spool.0), first, last, reason, at.0],
         )?;
+        Ok(())
+    }
+
+    /// An attribution runs. `begins`: what it has seen before does not count, it reads on from where the store is.
+    pub fn record_running(&self, begins: bool) -> Result<(), StoreError> {
+        let (column, now) = (if begins { "began_ms" } else { "alive_ms" }, self.connection.now());
+        self.execute(&format!("UPDATE running SET {column} = {now}"), &[])?;
         Ok(())
     }
 
@@ -202,6 +212,18 @@ impl View<'_> {
                 _ => Fate::Passed { reason: row.text(4)?.to_owned(), at: TimeMs(row.get(5)?) },
             };
             Ok(Quarantine { spool: SpoolId(unbits(row.get(0)?)), first: row.get(1)?, last: row.get(2)?, fate })
+        })
+    }
+
+    /// For how long attributions have run while this spool had the gap, or the seal, that it has: without a break, and all
+    /// that time it did not close.
+    pub fn waited_ms(&self, spool: SpoolId) -> Result<i64, StoreError> {
+        let sql = "SELECT began_ms, alive_ms, COALESCE(
+                 (SELECT COALESCE(gap_ms, 0) FROM marks WHERE spool = ?1 AND gap IS NOT NULL),
+                 (SELECT written_ms FROM spool_states WHERE spool = ?1 AND sealed = 1), 0) FROM running";
+        self.connection.one(sql, params![bits(spool.0)], |row| {
+            let [began, alive, since] = [row.get::<i64>(0)?, row.get(1)?, row.get(2)?];
+            Ok(alive.saturating_sub(began.max(since)))
         })
     }
 
@@ -363,6 +385,33 @@ mod tests {
             let fate = Fate::Passed { reason: "the disk is gone".into(), at: TimeMs(7) };
             let passed = Quarantine { spool: SpoolId(9), first: 5, last: 8, fate };
             assert_eq!((store.view().quarantined().unwrap(), store.view().passed_count().unwrap()), (vec![passed], 1));
+        }
+    }
+
+    #[test]
+    fn a_gap_is_waited_for_while_attribution_runs_and_from_its_begin_on() {
+        for home in testing::homes() {
+            let mut store = Store::open(&home.place).unwrap();
+            let waited = |store: &Store, times: &str| {
+                home.run(times);
+                store.view().waited_ms(SpoolId(9)).unwrap()
+            };
+            let mut go = |mark: Mark, from| {
+                let batch = store.begin().unwrap();
+                batch.move_mark(&mark, from).unwrap();
+                batch.record_running(false).unwrap();
+                batch.commit().unwrap();
+                store.view().waited_ms(SpoolId(9)).unwrap()
+            };
+            let gap = Mark { next: 5, gap: Some(9), ..Mark::new(SpoolId(9), Topic::Clicks) };
+            // Written this moment; written again it is as old as it was; another one is new.
+            assert!(go(gap, 0) < 60_000);
+            home.run("UPDATE marks SET gap_ms = gap_ms - 500000");
+            assert!(go(gap, 5) >= 500_000);
+            assert!(go(Mark { gap: Some(8), ..gap }, 5) < 60_000);
+            let times = "UPDATE marks SET gap_ms = 1000; UPDATE running SET began_ms = 400, alive_ms = 1700";
+            assert_eq!(waited(&store, times), 700);
+            assert_eq!(waited(&store, "UPDATE running SET began_ms = 1500"), 200);
         }
     }
 

@@ -4,7 +4,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// Says what the schema is and of which version: one row. Made before all steps.
 pub const VERSION_TABLE: &str = "
@@ -237,4 +237,19 @@ ALTER TABLE marks ADD COLUMN witnessed BIGINT NOT NULL DEFAULT 0;
 UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
 -- What leaves for its age is found by it.
 CREATE INDEX visitors_by_end ON visitors (until_ms);
+"#;
+
+const THIRD: &str = r#"
+-- When the gap that is open was written down, and when the state was (a seal: for the first time), by the store's clock.
+ALTER TABLE marks ADD COLUMN gap_ms BIGINT;
+ALTER TABLE spool_states ADD COLUMN written_ms BIGINT NOT NULL DEFAULT 0;
+-- When an attribution last began, or got other partitions; and when one last said that it runs.
+CREATE TABLE running (
+    one BIGINT PRIMARY KEY CHECK (one = 1),
+    began_ms BIGINT NOT NULL,
+    alive_ms BIGINT NOT NULL
+);
+INSERT INTO running VALUES (1, 0, 0);
+-- How many were passed is asked all the time.
+CREATE INDEX quarantined_passed ON quarantined (spool) WHERE parked = 3;
 "#;

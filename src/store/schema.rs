@@ -2,7 +2,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -253,4 +253,19 @@ ALTER TABLE marks ADD COLUMN witnessed INTEGER NOT NULL DEFAULT 0;
 UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
 -- What leaves for its age is found by it.
 CREATE INDEX visitors_by_end ON visitors (until_ms);
+";
+
+const FIFTH: &str = "
+-- When the gap that is open was written down, and when the state was (a seal: for the first time), by the store's clock.
+ALTER TABLE marks ADD COLUMN gap_ms INTEGER;
+ALTER TABLE spool_states ADD COLUMN written_ms INTEGER NOT NULL DEFAULT 0;
+-- When an attribution last began, or got other partitions; and when one last said that it runs.
+CREATE TABLE running (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    began_ms INTEGER NOT NULL,
+    alive_ms INTEGER NOT NULL
+);
+INSERT INTO running VALUES (1, 0, 0);
+-- How many were passed is asked all the time.
+CREATE INDEX quarantined_passed ON quarantined (spool) WHERE parked = 3;
 ";

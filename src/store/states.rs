@@ -19,15 +19,21 @@ impl Batch<'_> {
     /// Never goes back: what was told earlier is ignored. A seal stands, also where the edge's clock went back before it:
     /// nothing but a later seal takes its place. Returns whether it is what is known now.
     pub fn record_state(&self, state: &SpoolState, sealed: bool, partition: i32) -> Result<bool, StoreError> {
-        let changed = self.execute(
+        let sql = format!(
             "INSERT INTO spool_states (spool, seq, topic, edge, at_ms, shipped, oldest_unshipped_ms, unspooled, late,
-                 sealed, partition)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 sealed, partition, written_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, {})
              ON CONFLICT (spool) DO UPDATE SET seq = excluded.seq, topic = excluded.topic, edge = excluded.edge,
                  at_ms = excluded.at_ms, shipped = excluded.shipped,
                  oldest_unshipped_ms = excluded.oldest_unshipped_ms, unspooled = excluded.unspooled,
-                 late = excluded.late, sealed = excluded.sealed, partition = excluded.partition
+                 late = excluded.late, sealed = excluded.sealed, partition = excluded.partition,
+                 written_ms = CASE WHEN spool_states.sealed = 1 AND spool_states.seq = excluded.seq
+                     THEN spool_states.written_ms ELSE excluded.written_ms END
              WHERE excluded.sealed = 1 OR (spool_states.sealed = 0 AND excluded.at_ms >= spool_states.at_ms)",
+            self.connection.now()
+        );
+        let changed = self.execute(
+            &sql,
             params![
                 bits(state.spool),
                 state.seq,

@@ -116,9 +116,10 @@ pub fn gather(
 ) -> Result<(), Failed> {
     let mut ids: Vec<ClickId> = Vec::new();
     for case in cases.iter_mut() {
-        let gathered = about_the_record(judge.gather_again(batch, &case.row, by == By::WholeIndex))?;
+        let gathered = about_the_record(caught(|| judge.gather_again(batch, &case.row, by == By::WholeIndex)))?;
         case.clicks = gathered.unwrap_or_else(|| case.row.clicks.clone());
-        ids.extend(about_the_record(judge.earning(batch.view(), &case.row, &case.clicks))?.unwrap_or_default());
+        let earning = about_the_record(caught(|| judge.earning(batch.view(), &case.row, &case.clicks)))?;
+        ids.extend(earning.unwrap_or_default());
     }
     let labels = match touches.labels(&ids) {
         Ok(labels) => labels,
@@ -138,6 +139,11 @@ fn about_the_record<T>(result: Result<T, NotApplied>) -> Result<Option<T>, Faile
         Err(NotApplied::Store(error)) if !error.is_about_the_record() => Err(Failed::Store(error)),
         Err(_) => Ok(None),
     }
+}
+
+/// A panic is about the one at hand, like a decision that cannot be: what it wrote is undone, and the others are decided.
+fn caught<T>(work: impl FnOnce() -> Result<T, NotApplied>) -> Result<T, NotApplied> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Err(NotApplied::Panicked))
 }
 
 /// It waits on. What was left out of its facts may not be below the end that it was told: it is told another.
@@ -160,7 +166,7 @@ pub fn conclude(
     if cases.is_empty() {
         return Ok(Vec::new());
     }
-    match batch.attempt(|batch| decide(judge, batch, cases, by)) {
+    match batch.attempt(|batch| caught(|| decide(judge, batch, cases, by))) {
         Ok(()) => {
             count(metrics, by, cases.len());
             Ok(Vec::new())
@@ -214,7 +220,7 @@ fn conclude_one(
     metrics: &WaitingMetrics,
 ) -> Result<Concluded, StoreError> {
     let row = &case.row;
-    match batch.attempt(|batch| decide(judge, batch, std::slice::from_ref(case), by)) {
+    match batch.attempt(|batch| caught(|| decide(judge, batch, std::slice::from_ref(case), by))) {
         Ok(()) => {
             count(metrics, by, 1);
             Ok(Concluded::Done)
@@ -239,5 +245,17 @@ fn conclude_one(
             batch.end_waiting(&[row.id])?;
             Ok(Concluded::Done)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_about_the_conversion_at_hand() {
+        let panicked = caught(|| -> Result<(), NotApplied> { panic!("a defect") });
+        assert!(matches!(panicked, Err(NotApplied::Panicked)));
+        assert!(matches!(about_the_record(panicked), Ok(None)));
     }
 }

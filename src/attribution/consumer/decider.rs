@@ -5,6 +5,7 @@
 //! the same to it. Of two processes at one row the second finds that it waits no more.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -277,11 +278,13 @@ pub struct DeciderParts {
     pub random: u64,
 }
 
-/// Decides until `stop` says so; begun anew after every failure of the store.
+/// Decides until `stop` says so; begun anew after every failure of the store, and after a panic.
 pub fn decide(mut parts: DeciderParts, stop: impl Fn() -> bool) {
     let mut said = None;
     while !stop() {
-        if let Err(why) = decide_until_it_fails(&mut parts, &stop) {
+        // What a panic left half done ends with the transaction and with what was remembered.
+        let decided = std::panic::catch_unwind(AssertUnwindSafe(|| decide_until_it_fails(&mut parts, &stop)));
+        if let Err(why) = decided.unwrap_or_else(|_| Err("a panic, told above".to_owned())) {
             parts.waiting_metrics.store_errors.add(1);
             if said.replace(why.clone()) != Some(why.clone()) {
                 tracing::error!(why, "deciding begins anew");

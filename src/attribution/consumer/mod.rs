@@ -110,10 +110,11 @@ impl<'p, S: Source> Consumer<'p, S> {
     /// Takes over a store: remembers what is in it. Valid until the first error.
     pub fn new(
         source: &'p mut S,
-        store: Store,
+        mut store: Store,
         rules: &'p Rules,
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
+        record_begin(&mut store, rules)?;
         source.begin(store.view())?;
         let memory = Memory::load(store.view(), rules)?;
         // What earlier lifetimes applied may be deleted when its time comes.
@@ -134,7 +135,11 @@ impl<'p, S: Source> Consumer<'p, S> {
     /// Applies what is readable now. Returns how many records that was. After an error this consumer may remember what
     /// is not in the store: drop it and make a new one.
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
-        if self.source.has_changed() || self.passes.have_changed(self.store.view())? {
+        let has_changed = self.source.has_changed();
+        if has_changed {
+            record_begin(&mut self.store, self.rules)?;
+        }
+        if has_changed || self.passes.have_changed(self.store.view())? {
             self.begin_source()?;
         }
         let reach = match self.source.reach() {
@@ -378,6 +383,9 @@ impl<'p, S: Source> Consumer<'p, S> {
         let oldest = TimeMs(self.memory.horizon.click.min(now).0.saturating_sub(kept_ms));
         let batch = self.store.begin()?;
         self.memory.touches.drop_older(&batch, oldest)?;
+        if matches!(self.rules.layout, Layout::Shared(_)) {
+            batch.record_running(false)?;
+        }
         batch.commit()?;
         self.memory.watched.forget_before(TimeMs(self.memory.horizon.click.0.saturating_sub(TIDY_EVERY_MS)));
         self.metrics.refunds_waiting.set(self.store.view().refunds_waiting()? as i64);
@@ -408,6 +416,16 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.metrics.touch_tables.set(tables as i64);
         self.metrics.folded_labels.set(self.memory.labels.folded as i64);
     }
+}
+
+/// From now on it is waited anew for what is missing.
+fn record_begin(store: &mut Store, rules: &Rules) -> Result<(), StoreError> {
+    if matches!(rules.layout, Layout::Shared(_)) {
+        let batch = store.begin()?;
+        batch.record_running(true)?;
+        batch.commit()?;
+    }
+    Ok(())
 }
 
 /// Nobody else decides these orders until the transaction ends: their reports and refunds may be in other partitions.

@@ -7,6 +7,7 @@
 mod lane;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ enum Failed {
     Redis(#[from] Unavailable),
     #[error("{0}")]
     Add(#[from] AddError),
+    #[error("a panic, told above")]
+    Panicked,
 }
 
 /// Indexes until `stop` says so. Waits for Kafka and Redis however long they are away.
@@ -73,7 +76,9 @@ pub fn index(mut parts: IndexerParts, stop: impl Fn() -> bool) {
     let mut told = None;
     let mut waits = KeyWaits::new(parts.unknown_key_wait);
     while !stop() {
-        let result = Indexer::begin(&mut parts, &mut waits).and_then(|mut indexer| indexer.run(&stop));
+        let run = || Indexer::begin(&mut parts, &mut waits).and_then(|mut indexer| indexer.run(&stop));
+        // What a panic left half done was not remembered: the index says where to go on.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(Failed::Panicked));
         if let Err(error) = result {
             parts.metrics.errors.add(1);
             let text = error.to_string();

@@ -1,6 +1,7 @@
 //! Tells every revision of every decision to Kafka, at least once: what is delivered leaves the outbox, all else is sent
 //! again. Readers take the highest revision (contract V9). Dead letters go their own topic the same way.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,9 @@ pub struct OutboxParts {
 pub fn tell(parts: &OutboxParts, stop: impl Fn() -> bool) {
     let mut said = None;
     while !stop() {
-        if let Err(why) = tell_until_it_fails(parts, &stop) {
+        // What a panic left half done ends with the transaction: it is told again.
+        let told = std::panic::catch_unwind(AssertUnwindSafe(|| tell_until_it_fails(parts, &stop)));
+        if let Err(why) = told.unwrap_or_else(|_| Err("a panic, told above".to_owned())) {
             parts.metrics.errors.add(1);
             if said.replace(why.clone()) != Some(why.clone()) {
                 tracing::warn!(why, "decisions are not told to Kafka; they are kept and told later");

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 
 use line::{Line, Passed};
-pub use pass::{Range, pass};
+pub use pass::{Range, Wish, pass};
 
 use super::command::{CommandError, Verdict};
 use crate::spool::{SpoolId, Topic};

@@ -234,7 +234,18 @@ fn v10_a_parked_record_that_is_fed_again_is_no_fault_any_more() {
 }
 
 /// What `pass` says, and `reconcile` after it; over a file and a database the same.
-fn pass_both(marks: &[Mark], told: &[(SpoolState, bool)], (first, last): (u64, u64)) -> [(Verdict, String); 2] {
+fn pass_both(marks: &[Mark], told: &[(SpoolState, bool)], range: (u64, u64)) -> [(Verdict, String); 2] {
+    pass_at("gap_ms = 0", "alive_ms = 700000", marks, told, range, false)
+}
+
+fn pass_at(
+    gap: &str,
+    running: &str,
+    marks: &[Mark],
+    told: &[(SpoolState, bool)],
+    (first, last): (u64, u64),
+    even_if_late: bool,
+) -> [(Verdict, String); 2] {
     let asked = Asked { cluster: true, now: TimeMs(100_000) };
     let said = testing::homes().map(|home| {
         let mut store = Store::open(&home.place).unwrap();
@@ -244,9 +255,11 @@ fn pass_both(marks: &[Mark], told: &[(SpoolState, bool)], (first, last): (u64, u
             batch.record_state(state, *sealed, 3).unwrap();
         }
         batch.commit().unwrap();
+        home.run(&format!("UPDATE marks SET {gap}; UPDATE spool_states SET written_ms = at_ms"));
+        home.run(&format!("UPDATE running SET {running}"));
         let range = Range { spool: SpoolId(1), first, last };
         let (mut passed, mut reconciled) = (Vec::new(), Vec::new());
-        let wanted = (range, "its disk burned");
+        let wanted = Wish { range, reason: "its disk burned", even_if_late };
         let verdict = pass(&mut store, &Disk::default(), asked, wanted, &mut passed).unwrap();
         let mut reader = Reader::open(&home.place).unwrap();
         let after = reconcile(Some(&mut reader), &Disk::default(), asked, &mut reconciled).unwrap();
@@ -271,6 +284,26 @@ fn a_gap_is_passed_exactly_as_it_is_open_and_named_with_its_reason() {
     let named =
         "PASSED spool 0000000000000001: records 3 to 8, by command at 1970-01-01T00:01:40.000Z: its disk burned\n";
     assert!(reconciled.contains(named) && !reconciled.contains("GAP"), "{reconciled}");
+}
+
+#[test]
+fn a_gap_beside_which_nobody_read_for_long_is_not_passed() {
+    let (gap, open) = ([Mark { gap: Some(9), ..mark(1, 3, None) }], [(told(1, 20, 20, 99_000), false)]);
+    let pass = |gap_ms, running, even_if_late| pass_at(gap_ms, running, &gap, &open, (3, 8), even_if_late);
+    // It is new; attribution has just begun; it does not run.
+    for (gap_ms, running) in [
+        ("gap_ms = 200000", "alive_ms = 700000"),
+        ("gap_ms = 0", "began_ms = 200000, alive_ms = 700000"),
+        ("gap_ms = 0", "alive_ms = 500000"),
+    ] {
+        let [(verdict, said), (after, _)] = pass(gap_ms, running, false);
+        assert_eq!((verdict, after), (Verdict::Bad, Verdict::Bad));
+        assert!(said.contains("the gap may be only late; nothing was passed"), "{said}");
+        let [(verdict, said), _] = pass(gap_ms, running, true);
+        assert_eq!(verdict, Verdict::Good, "{said}");
+    }
+    let [(verdict, said), _] = pass("gap_ms = 0", "began_ms = 100000, alive_ms = 700000", false);
+    assert_eq!(verdict, Verdict::Good, "{said}");
 }
 
 #[test]
