@@ -302,7 +302,7 @@ impl Desk {
             event.text(name, self.query.value(parameter));
         }
         match settings.ip {
-            IpPrivacy::Full => event.text("ip", &peer.to_string()),
+            IpPrivacy::Full => event.text("ip", &peer.to_canonical().to_string()),
             IpPrivacy::Cut => event.text("ip", &visitor::cut_address(peer).to_string()),
             IpPrivacy::None => {}
         }

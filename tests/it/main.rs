@@ -15,6 +15,7 @@ mod http2_limits;
 mod journey;
 mod operation;
 mod overload;
+mod privacy;
 mod schemas;
 mod signals;
 mod tidy;
