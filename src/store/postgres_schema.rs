@@ -4,7 +4,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// Says what the schema is and of which version: one row. Made before all steps.
 pub const VERSION_TABLE: &str = "
@@ -237,4 +237,18 @@ ALTER TABLE marks ADD COLUMN witnessed BIGINT NOT NULL DEFAULT 0;
 UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
 -- What leaves for its age is found by it.
 CREATE INDEX visitors_by_end ON visitors (until_ms);
+"#;
+
+const THIRD: &str = r#"
+-- Up to this conversion nothing is left of who bought.
+CREATE TABLE stripped (
+    one BIGINT PRIMARY KEY CHECK (one = 1),
+    conversion BIGINT NOT NULL
+);
+INSERT INTO stripped VALUES (1, 0);
+-- Since when it is known to be here; 0: not told yet, -1: the record is erased.
+ALTER TABLE dead_letters ADD COLUMN at_ms BIGINT NOT NULL DEFAULT 0;
+-- What leaves for its age is found by these.
+CREATE INDEX dead_letters_by_age ON dead_letters (at_ms) WHERE at_ms >= 0;
+CREATE INDEX conflicts_by_age ON conflicts (received_at_ms) WHERE event <> '{"erased":true}';
 "#;

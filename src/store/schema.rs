@@ -2,7 +2,7 @@
 
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH];
+pub const MIGRATIONS: &[&str] = &[FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 /// Spool IDs and visitor keys are their 64 bits as a signed integer; times are milliseconds since 1970.
 const FIRST: &str = "
@@ -253,4 +253,18 @@ ALTER TABLE marks ADD COLUMN witnessed INTEGER NOT NULL DEFAULT 0;
 UPDATE marks SET witnessed = gap + 1 WHERE gap IS NOT NULL;
 -- What leaves for its age is found by it.
 CREATE INDEX visitors_by_end ON visitors (until_ms);
+";
+
+const FIFTH: &str = "
+-- Up to this conversion nothing is left of who bought.
+CREATE TABLE stripped (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    conversion INTEGER NOT NULL
+);
+INSERT INTO stripped VALUES (1, 0);
+-- Since when it is known to be here; 0: not told yet, -1: the record is erased.
+ALTER TABLE dead_letters ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
+-- What leaves for its age is found by these.
+CREATE INDEX dead_letters_by_age ON dead_letters (at_ms) WHERE at_ms >= 0;
+CREATE INDEX conflicts_by_age ON conflicts (received_at_ms) WHERE event <> '{\"erased\":true}';
 ";
