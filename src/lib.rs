@@ -63,3 +63,7 @@ pub mod lock;
 pub mod metrics;
 pub mod role;
 pub mod toml_reader;
+
+// for tests and fuzzing alone
+#[cfg(any(test, fuzzing))]
+pub mod probes;

@@ -15,6 +15,8 @@ mod lists;
 mod location;
 pub mod metrics;
 mod networks;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 mod query;
 mod random;
 mod remembered;
