@@ -1,7 +1,7 @@
 //! What a disk may give back, against what must always hold of it (see `crate::probes`).
 
 use super::SpoolId;
-use super::format::{self, Found, HEADER_BYTES, MAX_SEQ, SegmentHeader};
+use super::format::{self, Found, MAX_SEQ, SegmentHeader};
 
 /// Of whatever bytes: every record that is read has its checksum at its own place, numbers only go up, and no step stands
 /// still or leaves the segment. The header is 64 bytes here and not a page, so that mutations find the records.
@@ -40,6 +40,6 @@ pub fn sample(records: &[&[u8]]) -> Vec<u8> {
         bytes.resize(end, 0);
     }
     bytes.extend_from_slice(&format::end_word(spool, records.len() as u64).to_le_bytes());
-    assert!(bytes.len() < HEADER_BYTES, "small enough to mutate");
+    assert!(bytes.len() < format::HEADER_BYTES, "small enough to mutate");
     bytes
 }
