@@ -33,9 +33,10 @@ test-faults: ## kill -9, power cuts, failing disks, servers and networks in thei
 	@scripts/install build test servers
 	@scripts/test long
 
-lint: ## formatting and clippy, warnings are errors
+lint: ## formatting and clippy, warnings are errors; licences, sources and known holes of dependencies
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+	@scripts/lint-dependencies install
 
 fmt: ## format the code
 	@$(CARGO) fmt

@@ -129,6 +129,7 @@ fn main() {
         catalog: Arc::new(ArcSwap::from_pointee(snapshot)),
         clock: Arc::new(ManualClock::at(TimeMs(T0 + 3_600_000))),
         keep_click_counts_days: 0,
+        keep_personal_days: 0,
     };
     let directory = tempfile::tempdir().unwrap();
     let metrics = AttributionMetrics::default();

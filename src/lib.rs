@@ -49,7 +49,8 @@ pub mod rollup;
 pub mod shipper;
 pub mod touch;
 
-// where it rests and how it is read
+// where it rests and how it is read, or forgotten
+pub mod erasure;
 pub mod report;
 pub mod store;
 
@@ -62,3 +63,7 @@ pub mod lock;
 pub mod metrics;
 pub mod role;
 pub mod toml_reader;
+
+// for tests and fuzzing alone
+#[cfg(any(test, fuzzing))]
+pub mod probes;

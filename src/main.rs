@@ -115,6 +115,23 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Forget one visitor: their touches, and of their orders who bought. Money and reasons stay.
+    Erase {
+        /// The value of their cookie aff_vid.
+        #[arg(required_unless_present_any = ["click", "order"], allow_hyphen_values = true)]
+        visitor: Option<String>,
+        /// By a click ID of theirs instead, as it stands in a link.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true, conflicts_with_all = ["visitor", "order"])]
+        click: Option<String>,
+        /// By an order of theirs instead.
+        #[arg(long, value_name = "MERCHANT/ORDER[/TYPE]", conflicts_with = "visitor")]
+        order: Option<String>,
+        /// Count what would go, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Print or verify the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -192,6 +209,10 @@ fn main() -> ExitCode {
         Command::Reconcile(file) => role::reconcile(file.config.as_deref()),
         Command::Explain { conversion, order, json, config } => {
             role::explain(config.config.as_deref(), conversion.as_deref(), order.as_deref(), json)
+        }
+        Command::Erase { visitor, click, order, dry_run, config } => {
+            let whom = role::Whom { visitor: visitor.as_deref(), click: click.as_deref(), order: order.as_deref() };
+            role::erase(config.config.as_deref(), whom, dry_run)
         }
         Command::Ledger(LedgerCommand::Cat { as_of, config }) => {
             role::ledger_cat(config.config.as_deref(), as_of.as_deref())

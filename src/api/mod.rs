@@ -5,6 +5,8 @@
 
 pub mod access;
 pub mod body;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 pub mod problem;
 mod rate;
 mod signature;

@@ -248,6 +248,9 @@ sections! {
         ip: Choice<IpPrivacy> = "\"cut\"",
         /// The cookie's value in events: "full", or "none".
         visitor: Choice<VisitorPrivacy> = "\"full\"",
+        /// How long the store keeps of an order who bought (visitor_id, customer_id, extra, source_ip), and what reports
+        /// said that differed or could not be applied; 0 is for ever. Money, clicks and reasons stay.
+        keep_personal_days: Int<0, 36_500> = "400",
     }
     /// What merchants may say.
     intake: Intake {

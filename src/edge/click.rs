@@ -302,7 +302,7 @@ impl Desk {
             event.text(name, query.value(parameter));
         }
         match settings.ip {
-            IpPrivacy::Full => event.address(name!("ip"), peer),
+            IpPrivacy::Full => event.address(name!("ip"), peer.to_canonical()),
             IpPrivacy::Cut => event.address(name!("ip"), visitor::cut_address(peer)),
             IpPrivacy::None => {}
         }

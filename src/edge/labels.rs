@@ -9,7 +9,7 @@ use super::remembered::Remembered;
 use crate::click::{LABEL_BOT, LABEL_NON_NAVIGATION, LABEL_PREFETCH};
 
 /// How many labels the edge finds; `duplicate` is found later.
-pub const LABELS: usize = 7;
+pub const LABELS: usize = 9;
 
 /// Labels of a click, by the names of the contract.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Flags {
     pub no_user_agent: bool,
     pub truncated: bool,
     pub deep_link_rejected: bool,
+    /// Global Privacy Control: `Sec-GPC: 1`.
+    pub gpc: bool,
+    /// Do Not Track: `DNT: 1`.
+    pub dnt: bool,
 }
 
 impl Flags {
@@ -34,6 +38,8 @@ impl Flags {
             non_navigation: said.non_navigation,
             datacenter: lists.datacenters.contains(address),
             no_user_agent,
+            gpc: said.gpc,
+            dnt: said.dnt,
             ..Flags::default()
         }
     }
@@ -48,6 +54,8 @@ impl Flags {
             (self.no_user_agent, "no_user_agent"),
             (self.truncated, "truncated"),
             (self.deep_link_rejected, "deep_link_rejected"),
+            (self.gpc, "gpc"),
+            (self.dnt, "dnt"),
         ]
     }
 
@@ -68,16 +76,18 @@ impl Flags {
     }
 }
 
-/// What the headers say, read in one pass: looking seven names up costs more.
+/// What the headers say, read in one pass: looking nine names up costs more.
 struct Said<'h> {
     user_agent: &'h [u8],
     prefetch: bool,
     non_navigation: bool,
+    gpc: bool,
+    dnt: bool,
 }
 
 impl<'h> Said<'h> {
     fn read(headers: &'h HeaderMap) -> Said<'h> {
-        let mut said = Said { user_agent: b"", prefetch: false, non_navigation: false };
+        let mut said = Said { user_agent: b"", prefetch: false, non_navigation: false, gpc: false, dnt: false };
         let mut user_agents = 0;
         for (name, value) in headers {
             let value = value.as_bytes();
@@ -87,6 +97,9 @@ impl<'h> Said<'h> {
                 "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => said.prefetch |= is_prefetch(value),
                 "sec-fetch-dest" => said.non_navigation |= value != b"document",
                 "sec-fetch-mode" => said.non_navigation |= value != b"navigate",
+                // The only value that either standard gives a meaning. Of several lines one is enough.
+                "sec-gpc" => said.gpc |= value == b"1",
+                "dnt" => said.dnt |= value == b"1",
                 _ => {}
             }
         }

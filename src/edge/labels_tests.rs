@@ -106,6 +106,24 @@ fn e27_datacenter_labels_and_leaves_everything_else_as_it_is() {
     assert_eq!(cloud.bits(), 0);
 }
 
+/// Someone who asks not to be sold is written down as such, and counts like anybody else: what follows from it is for
+/// whoever reads the events.
+#[test]
+fn v11_privacy_signals_are_recorded_and_change_nothing_else() {
+    for (name, flag) in [("sec-gpc", "gpc"), ("dnt", "dnt")] {
+        assert_eq!(with(&[(name, "1")]), [flag]);
+        assert_eq!(with(&[(name, "0"), (name, "1")]), [flag], "one of several lines");
+        for other in ["", "0", "true", "11", "?1", "null", "unspecified"] {
+            assert_eq!(with(&[(name, other)]), NONE, "{name}: {other:?}");
+        }
+        assert!(crate::edge::keeps(name.as_bytes()), "the door lets {name} through");
+    }
+    let both = of(&[("user-agent", FIREFOX), ("dnt", "1"), ("sec-gpc", "1")], HOME);
+    assert_eq!(both.names().collect::<Vec<_>>(), ["gpc", "dnt"]);
+    assert!(both.billable());
+    assert_eq!(both.bits(), 0);
+}
+
 #[test]
 fn e27_three_labels_are_not_billable_and_stand_in_the_click_id() {
     let all = of(&[("user-agent", "curl/8"), ("purpose", "prefetch"), ("sec-fetch-dest", "image")], CLOUD);
@@ -119,6 +137,8 @@ fn e27_three_labels_are_not_billable_and_stand_in_the_click_id() {
         (Flags { no_user_agent: true, ..Flags::default() }, true),
         (Flags { truncated: true, ..Flags::default() }, true),
         (Flags { deep_link_rejected: true, ..Flags::default() }, true),
+        (Flags { gpc: true, ..Flags::default() }, true),
+        (Flags { dnt: true, ..Flags::default() }, true),
         (Flags::default(), true),
     ] {
         assert_eq!(flags.billable(), billable, "{flags:?}");

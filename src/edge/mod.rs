@@ -15,6 +15,8 @@ mod lists;
 mod location;
 pub mod metrics;
 mod networks;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 mod query;
 mod random;
 mod remembered;
@@ -28,7 +30,7 @@ pub use metrics::Metrics;
 
 /// Header fields that a click reads, for the door: all others need not be parsed.
 pub fn keeps(name: &[u8]) -> bool {
-    const READ: [&[u8]; 11] = [
+    const READ: [&[u8]; 13] = [
         b"host",
         b"cookie",
         b"user-agent",
@@ -40,6 +42,8 @@ pub fn keeps(name: &[u8]) -> bool {
         b"purpose",
         b"x-purpose",
         b"x-moz",
+        b"sec-gpc",
+        b"dnt",
     ];
     READ.iter().any(|read| name.eq_ignore_ascii_case(read)) || name.eq_ignore_ascii_case(b"connection")
 }

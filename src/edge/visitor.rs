@@ -40,6 +40,7 @@ impl AddressKeys {
             self.key.copy_from_slice(&keys.derive(&format!("ip {}", &date[..10]))[..16]);
         }
         let mut hasher = SipHasher24::new_with_key(&self.key);
+        // An IPv4 address is hashed in its mapped form, so both forms of it are one visitor (contract E40).
         let bytes = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
@@ -51,9 +52,9 @@ impl AddressKeys {
     }
 }
 
-/// /24 of IPv4, /48 of IPv6.
+/// /24 of IPv4, /48 of IPv6. A mapped address is IPv4: cut as IPv6 it would be the same for all of them.
 pub fn cut_address(address: IpAddr) -> IpAddr {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
             IpAddr::from([a, b, c, 0])
@@ -94,6 +95,58 @@ mod tests {
         let cut = |text: &str| cut_address(text.parse().unwrap()).to_string();
         assert_eq!(cut("192.0.2.77"), "192.0.2.0");
         assert_eq!(cut("2001:db8:1:2:3::4"), "2001:db8:1::");
+        assert_eq!(cut("2001:db8:1:ffff:ffff:ffff:ffff:ffff"), "2001:db8:1::");
+        assert_eq!(cut("::ffff:192.0.2.77"), "192.0.2.0");
+        assert_eq!(cut("0.0.0.1"), "0.0.0.0");
+        assert_eq!(cut("::1"), "::");
+    }
+
+    fn keys() -> Keys {
+        Keys::parse(&Keys::file_text(&[7; 64])).unwrap()
+    }
+
+    fn hash(address: &str, at: &str) -> String {
+        let at = TimeMs::parse_rfc3339(at).unwrap();
+        let hash = AddressKeys::new().hash(address.parse().unwrap(), at, &keys());
+        String::from_utf8(hash.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn v12_the_key_changes_at_midnight_utc_and_comes_back_with_its_day() {
+        let address = "192.0.2.77";
+        let before = hash(address, "2026-12-31T23:59:59.999Z");
+        assert_eq!(hash(address, "2026-12-31T00:00:00.000Z"), before);
+        assert_ne!(hash(address, "2027-01-01T00:00:00.000Z"), before);
+        assert_eq!(hash(address, "2027-01-01T03:29:59.999+03:30"), before, "the date is that of UTC");
+        // One worker over midnight, and a clock that goes back over it.
+        let mut worker = AddressKeys::new();
+        let mut at = |text: &str| {
+            let at = TimeMs::parse_rfc3339(text).unwrap();
+            String::from_utf8(worker.hash(address.parse().unwrap(), at, &keys()).to_vec()).unwrap()
+        };
+        assert_eq!(at("2026-12-31T23:59:59.999Z"), before);
+        assert_ne!(at("2027-01-01T00:00:00.000Z"), before);
+        assert_eq!(at("2026-12-31T23:59:59.999Z"), before);
+    }
+
+    #[test]
+    fn v12_the_hash_is_of_the_full_address_in_either_family() {
+        let day = "2026-12-01T12:00:00.000Z";
+        assert_eq!(hash("::ffff:192.0.2.77", day), hash("192.0.2.77", day), "mapped is IPv4");
+        assert_ne!(hash("192.0.2.77", day), hash("192.0.2.78", day), "more than the cut address");
+        assert_ne!(hash("2001:db8:1::1", day), hash("2001:db8:1::2", day));
+        assert_eq!(hash("2001:db8:1:0::1", day), hash("2001:DB8:1::1", day));
+        assert_eq!(hash("2001:db8::1", day).len(), 16);
+    }
+
+    #[test]
+    fn v12_another_visitor_key_is_another_hash_and_a_new_signing_key_is_not() {
+        let text = |signing: &str, visitor: &str| {
+            Keys::parse(&format!("0:{}\nvisitor:{}\n", signing.repeat(32), visitor.repeat(32))).unwrap()
+        };
+        let hash = |keys: &Keys| AddressKeys::new().hash("192.0.2.77".parse().unwrap(), TimeMs(0), keys);
+        assert_eq!(hash(&text("01", "02")), hash(&text("03", "02")));
+        assert_ne!(hash(&text("01", "02")), hash(&text("01", "04")));
     }
 
     #[test]

@@ -94,6 +94,14 @@ impl Conversion {
         self.said().is_same(&other.said(), || self.says_what(other))
     }
 
+    /// Takes out what says who bought: no money and no reason rests on it, and `content_hash` still tells the same report
+    /// from another. Returns whether there was any of it.
+    pub fn strip(&mut self) -> bool {
+        let texts = [self.visitor_id.take(), self.customer_id.take(), self.source_ip.take()];
+        let extra = self.extra.take();
+        extra.is_some() || texts.iter().any(Option::is_some)
+    }
+
     fn said(&self) -> Said<'_> {
         Said {
             content_hash: &self.content_hash,

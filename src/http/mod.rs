@@ -26,6 +26,8 @@ mod http2;
 mod limits;
 mod listen;
 mod places;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 mod refusal;
 mod request_line;
 mod requests;

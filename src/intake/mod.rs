@@ -13,6 +13,8 @@ mod log;
 mod metrics;
 pub mod order_index;
 mod postback;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 mod receive;
 mod refund;
 mod refunds;

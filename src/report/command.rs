@@ -22,6 +22,8 @@ pub enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Spool(NotInspected),
+    #[error("the touch index in Redis does not answer; nothing was erased in the store")]
+    Touches,
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }

@@ -55,7 +55,8 @@ impl Which {
         Ok(Which::Order { merchant_id, order_id: order_id.to_owned(), kind: None })
     }
 
-    fn find(&self, view: View<'_>) -> Result<Vec<ConversionRow>, StoreError> {
+    /// All that are meant.
+    pub fn find(&self, view: View<'_>) -> Result<Vec<ConversionRow>, StoreError> {
         match self {
             Which::Id(id) => Ok(view.conversion(id)?.into_iter().collect()),
             Which::Order { merchant_id, order_id, kind } => {

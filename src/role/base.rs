@@ -77,6 +77,7 @@ impl Base {
             clock: self.clock.clone(),
             layout,
             keep_click_counts_days: self.config.report.keep_click_counts_days.0 as u32,
+            keep_personal_days: self.config.privacy.keep_personal_days.0 as u32,
         }
     }
 }

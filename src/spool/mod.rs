@@ -25,6 +25,8 @@ mod map;
 mod metrics;
 mod network;
 mod page;
+#[cfg(any(test, fuzzing))]
+pub mod probes;
 mod reader;
 mod recovery;
 mod rescue;

@@ -252,4 +252,15 @@ CREATE TABLE running (
 INSERT INTO running VALUES (1, 0, 0);
 -- How many were passed is asked all the time.
 CREATE INDEX quarantined_passed ON quarantined (spool) WHERE parked = 3;
+-- Up to this conversion nothing is left of who bought.
+CREATE TABLE stripped (
+    one BIGINT PRIMARY KEY CHECK (one = 1),
+    conversion BIGINT NOT NULL
+);
+INSERT INTO stripped VALUES (1, 0);
+-- Since when it is known to be here; 0: not told yet, -1: the record is erased.
+ALTER TABLE dead_letters ADD COLUMN at_ms BIGINT NOT NULL DEFAULT 0;
+-- What leaves for its age is found by these.
+CREATE INDEX dead_letters_by_age ON dead_letters (at_ms) WHERE at_ms >= 0;
+CREATE INDEX conflicts_by_age ON conflicts (received_at_ms) WHERE event <> '{"erased":true}';
 "#;

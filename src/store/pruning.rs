@@ -1,11 +1,11 @@
 //! What leaves the store for its age, a bounded piece at a time.
 //!
-//! The books never do, nor what they were made from. Nor do marks: a record that comes again after years is known by the
+//! The books never do, nor what they were made from; only who bought is taken out of it (`personal.rs`). Nor do marks: a record that comes again after years is known by the
 //! mark of its spool, however old a copy it comes from. A spool that is done with is only *retired*: its mark is not
 //! loaded with the others any more, but looked up when its spool is met.
 
 use super::value::params;
-use super::{Batch, Connection, StoreError};
+use super::{Batch, Connection, ERASED, StoreError};
 use crate::time::TimeMs;
 
 /// Who prunes a database holds this lock ("AflP"): one of many is enough.
@@ -25,6 +25,12 @@ pub enum Aged {
     Visitors,
     /// Clicks in quarter hours.
     ClickRollups,
+    /// Of reports: who bought. The rows stay.
+    Reports,
+    /// Of reports that differed from the one that won: what they said. The rows stay.
+    Conflicts,
+    /// Of records that could not be applied: their bytes. The rows stay.
+    DeadLetters,
 }
 
 impl Batch<'_> {
@@ -39,7 +45,7 @@ impl Batch<'_> {
     /// Takes at most `most` rows away that are older than `before`. Rows that somebody else is at are left for the next
     /// time. Returns how many it were.
     pub fn prune(&self, aged: Aged, before: TimeMs, most: usize) -> Result<usize, StoreError> {
-        let (table, key, which) = aged.rows();
+        let Some((table, key, which)) = aged.rows() else { return self.strip_old_reports(before, most) };
         // PostgreSQL finds rows by their places; SQLite by their keys, and nobody else is there.
         let (key, found) = match self.connection {
             Connection::Sqlite(_) => (key, format!("IN (SELECT {key} FROM {table} WHERE {which} LIMIT ?2)")),
@@ -51,16 +57,28 @@ impl Batch<'_> {
         };
         let change = match aged {
             Aged::Marks => format!("UPDATE {table} SET retired = 1"),
+            Aged::Conflicts => format!("UPDATE {table} SET event = '{ERASED}'"),
+            Aged::DeadLetters => format!("UPDATE {table} SET at_ms = -1, record = {}", self.erased_bytes()),
             _ => format!("DELETE FROM {table}"),
         };
         self.execute(&format!("{change} WHERE ({key}) {found}"), params![before.0, most])
     }
+
+    fn erased_bytes(&self) -> String {
+        match self.connection {
+            Connection::Sqlite(_) => format!("CAST('{ERASED}' AS BLOB)"),
+            Connection::Postgres(_) => format!("convert_to('{ERASED}', 'UTF8')"),
+        }
+    }
 }
 
 impl Aged {
-    /// Table, key, and which of its rows.
-    fn rows(self) -> (&'static str, &'static str, &'static str) {
-        match self {
+    /// Table, key, and which of its rows. None for what no statement can do.
+    fn rows(self) -> Option<(&'static str, &'static str, &'static str)> {
+        Some(match self {
+            Aged::Reports => return None,
+            Aged::Conflicts => ("conflicts", "spool, seq", r#"received_at_ms < ?1 AND event <> '{"erased":true}'"#),
+            Aged::DeadLetters => ("dead_letters", "spool, seq", "at_ms > 0 AND at_ms < ?1"),
             Aged::Marks => (
                 "marks",
                 "spool",
@@ -81,6 +99,6 @@ impl Aged {
                 "quarter_ms, publisher_id, merchant_id, offer_id, link, source, sub1, lane",
                 "quarter_ms < ?1",
             ),
-        }
+        })
     }
 }

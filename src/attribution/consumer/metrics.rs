@@ -54,11 +54,14 @@ const OUTCOMES: [(Option<Reason>, &str); 12] = [
 ];
 
 /// Tables as labels; the place of each is its counter's.
-const PRUNED: [(Aged, &str); 4] = [
+const PRUNED: [(Aged, &str); 7] = [
     (Aged::Marks, "marks"),
     (Aged::SpoolStates, "spool_states"),
     (Aged::Visitors, "visitors"),
     (Aged::ClickRollups, "click_rollups"),
+    (Aged::Reports, "conversions"),
+    (Aged::Conflicts, "conflicts"),
+    (Aged::DeadLetters, "dead_letters"),
 ];
 
 impl AttributionMetrics {

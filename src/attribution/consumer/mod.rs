@@ -88,6 +88,8 @@ pub struct Rules {
     pub layout: Layout,
     /// Rollups of clicks that are older are pruned; 0 is for ever.
     pub keep_click_counts_days: u32,
+    /// What reports say of buyers is kept so long; 0 is for ever.
+    pub keep_personal_days: u32,
 }
 
 pub struct Consumer<'p, S> {

@@ -22,15 +22,20 @@ impl<S: Source> Consumer<'_, S> {
     pub(super) fn prune(&mut self, now: TimeMs) {
         let before = |kept_ms: i64| TimeMs(now.0.saturating_sub(kept_ms));
         let kept = self.rules.keep_click_counts_days;
+        let personal = self.rules.keep_personal_days;
+        let personal = (personal > 0).then(|| before(i64::from(personal) * DAY_MS));
         let pieces = [
             (Aged::Marks, Some(before(FINISHED_SPOOLS_MS))),
             (Aged::SpoolStates, Some(before(FINISHED_SPOOLS_MS))),
             (Aged::Visitors, Some(before(LATE_CLICKS_MS))),
             (Aged::ClickRollups, (kept > 0).then(|| before(i64::from(kept) * DAY_MS))),
+            (Aged::Reports, personal),
+            (Aged::Conflicts, personal),
+            (Aged::DeadLetters, personal),
         ];
         for (aged, before) in pieces {
             let Some(before) = before else { continue };
-            if let Err(error) = prune(&mut self.store, aged, before, self.metrics) {
+            if let Err(error) = prune(&mut self.store, aged, (before, now), self.metrics) {
                 self.metrics.prune_errors.add(1);
                 tracing::warn!(?aged, %error, "old rows cannot be pruned now");
             }
@@ -56,12 +61,22 @@ impl<S: Source> Consumer<'_, S> {
     }
 }
 
-fn prune(store: &mut Store, aged: Aged, before: TimeMs, metrics: &AttributionMetrics) -> Result<(), StoreError> {
+fn prune(
+    store: &mut Store,
+    aged: Aged,
+    (before, now): (TimeMs, TimeMs),
+    metrics: &AttributionMetrics,
+) -> Result<(), StoreError> {
     let batch = store.begin()?;
     if !batch.begin_pruning()? {
         return Ok(());
     }
-    let pruned = batch.prune(aged, before, PIECE)?;
+    if aged == Aged::DeadLetters {
+        batch.date_dead_letters(now)?;
+    }
+    // Reports are read and written one by one: fewer of them, to be as quick.
+    let most = if aged == Aged::Reports { PIECE / 10 } else { PIECE };
+    let pruned = batch.prune(aged, before, most)?;
     batch.commit()?;
     metrics.count_pruned(aged, pruned as u64);
     Ok(())

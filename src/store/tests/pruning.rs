@@ -123,3 +123,33 @@ fn one_of_several_prunes_and_waits_for_nobody() {
     held.commit().unwrap();
     assert!(second.begin().unwrap().begin_pruning().unwrap());
 }
+
+#[test]
+fn reports_are_stripped_up_to_the_first_young_or_waiting_one_and_a_broken_one_holds_up_nobody() {
+    use crate::store::{Stand, Waiting};
+    for home in testing::homes() {
+        let mut store = Store::open(&home.place).unwrap();
+        let mut ids = Vec::new();
+        for (order, received) in [("A", 10), ("B", 20), ("C", 30), ("D", 90), ("E", 10)] {
+            let mut report = report(order);
+            (report.received_at_ms, report.customer_id) = (TimeMs(received), Some("somebody".into()));
+            let batch = store.begin().unwrap();
+            ids.push(batch.add_conversion(&new(&report, &clicks(1))).unwrap());
+            batch.commit().unwrap();
+        }
+        home.run(&format!("UPDATE conversions SET report = 'broken' WHERE id = {}", ids[1].0));
+        let tells = |store: &Store, id| store.view().conversion_row(id).unwrap().unwrap().report.customer_id.is_some();
+        let batch = store.begin().unwrap();
+        let waiting = Waiting { id: ids[2], since: TimeMs(30), stand: Stand::New };
+        batch.put_waiting(&[waiting]).unwrap();
+        assert_eq!(batch.prune(Aged::Reports, TimeMs(50), 9).unwrap(), 1);
+        batch.end_waiting(&[ids[2]]).unwrap();
+        assert_eq!(batch.prune(Aged::Reports, TimeMs(50), 9).unwrap(), 1);
+        assert_eq!(batch.prune(Aged::Reports, TimeMs(50), 9).unwrap(), 0);
+        batch.commit().unwrap();
+        assert_eq!([0, 2, 3, 4].map(|at| tells(&store, ids[at])), [false, false, true, true]);
+        let batch = store.begin().unwrap();
+        assert_eq!(batch.prune(Aged::Reports, TimeMs(99), 9).unwrap(), 2);
+        batch.commit().unwrap();
+    }
+}

@@ -58,3 +58,19 @@ local function whole(key, visitor, value)
   return text
 end
 
+-- The records of a visitor's day, each as {ID, head with labels}.
+local function records(text)
+  local at, all = 1, {}
+  while at <= #text do
+    local head = text:byte(at)
+    local id = text:sub(at + 1, at + head % 32)
+    local begins = at + 1 + #id
+    at = begins
+    for _ = 1, ({ [0] = 0, 1, 1, 2, 1, 2, 2, 3 })[math.floor(head / 32)] do
+      at = at + 1 + text:byte(at)
+    end
+    -- Labels keep their head; a touch without labels has an empty value.
+    all[#all + 1] = { id, at > begins and string.char(head) .. text:sub(begins, at - 1) or '' }
+  end
+  return all
+end

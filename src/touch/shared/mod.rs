@@ -31,6 +31,8 @@ const ADD_AT_ONCE: usize = 500;
 const FIND_AT_ONCE: usize = 16;
 /// Clicks whose labels one script looks up.
 const LABELS_AT_ONCE: usize = 256;
+/// Visitors that one script erases.
+const ERASE_AT_ONCE: usize = 16;
 /// Touches of one visitor that are read, the latest days first; beyond it the look-up is `cut`.
 const MAX_READ: usize = 65_536;
 
@@ -107,6 +109,7 @@ pub struct SharedTouches {
     add: Script,
     find: Script,
     labels: Script,
+    erase: Script,
     /// Touches of a part.
     at_once: usize,
     /// Parts written: each has a mark that no other process gives.
@@ -135,8 +138,9 @@ impl SharedTouches {
         let add = Script::new(concat!(include_str!("layout.lua"), include_str!("add.lua")));
         let find = Script::new(concat!(include_str!("layout.lua"), include_str!("find.lua")));
         let labels = Script::new(concat!(include_str!("layout.lua"), include_str!("labels.lua")));
+        let erase = Script::new(concat!(include_str!("layout.lua"), include_str!("erase.lua")));
         let process = std::hash::RandomState::new().build_hasher().finish();
-        SharedTouches { link, kept, metrics, add, find, labels, at_once: ADD_AT_ONCE, parts: 0, process }
+        SharedTouches { link, kept, metrics, add, find, labels, erase, at_once: ADD_AT_ONCE, parts: 0, process }
     }
 
     /// The longest window may change with the catalog. Days that are begun already keep theirs.
@@ -293,6 +297,28 @@ impl SharedTouches {
             }
         }
         Ok(labels)
+    }
+
+    /// Takes all touches of these visitors out; with `dry` they are only counted. An index that is made anew from its topic
+    /// has again what the topic still holds.
+    pub fn erase(&mut self, visitors: &[VisitorKey], dry: bool) -> Result<u64, Unavailable> {
+        let mut erased = 0;
+        for (number, bucket) in self.buckets().enumerate() {
+            let here: Vec<&VisitorKey> =
+                visitors.iter().filter(|visitor| self.bucket_of(**visitor) == number).collect();
+            for some in here.chunks(ERASE_AT_ONCE) {
+                let mut command = self.erase.call(2);
+                command.arg(&bucket.positions).arg(&bucket.days).arg(&bucket.tag).arg(u8::from(!dry));
+                for visitor in some {
+                    command.arg(&visitor.0.to_be_bytes()[..]);
+                }
+                match self.link.call(&self.erase, &command)? {
+                    Value::Int(count) => erased += u64::try_from(count).unwrap_or_default(),
+                    _ => return Err(Unavailable),
+                }
+            }
+        }
+        Ok(erased)
     }
 
     /// A partition's clicks are to be indexed from the beginning again. Its touches stay.

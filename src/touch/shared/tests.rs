@@ -327,3 +327,31 @@ fn full_or_down_is_told_and_what_is_there_is_still_found() {
     assert!(index.positions().is_err());
     assert!(index.labels(&[one.click_id]).is_err());
 }
+
+#[test]
+fn erased_visitors_have_no_touches_and_the_position_stays() {
+    for buckets in [1, 3] {
+        let mut index = touches(link_to(&testing::settings()), kept(buckets, 4_096));
+        let clicks = Clicks::new();
+        // Visitor 1 has one click, 2 some parts of a day, 3 a hash of its own; each on two days.
+        let of = |visitor: u64, many: u32| (0..many).map(move |n| (visitor, n));
+        let ids: Vec<ClickId> = of(1, 1)
+            .chain(of(2, 6))
+            .chain(of(3, 60))
+            .flat_map(|(visitor, n)| [0, DAY_MS].map(|ago| clicks.click(today() - ago, visitor, n)))
+            .collect();
+        let all: Vec<Touched<'_>> = ids.iter().copied().map(plain).collect();
+        index.add(0, None, position(99), &all).unwrap();
+        let keys = [VisitorKey(2), VisitorKey(3), VisitorKey(77)];
+        assert_eq!(index.erase(&keys, true), Ok(132));
+        assert_eq!(found(&mut index, 3, 0).len(), 120, "only counted");
+        assert_eq!(index.erase(&keys, false), Ok(132));
+        assert_eq!([1, 2, 3].map(|visitor| found(&mut index, visitor, 0).len()), [2, 0, 0]);
+        assert_eq!(index.erase(&keys, false), Ok(0));
+        assert_eq!(index.positions().unwrap()[&0], position(99));
+        assert_eq!(index.labels(&[ids[4]]), Ok(vec![None]));
+        // They may come again.
+        index.add(0, Some(position(99)), position(100), &[plain(ids[4])]).unwrap();
+        assert_eq!(found(&mut index, 2, 0), [ids[4]]);
+    }
+}

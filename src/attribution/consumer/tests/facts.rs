@@ -313,3 +313,19 @@ fn e30_of_one_millisecond_the_click_without_a_cookie_comes_first() {
         assert_eq!((totals.clicks, totals.billable), (2, 1), "{randoms:?}");
     }
 }
+
+/// Who may write to the clicks' topic may count clicks, and cannot make one that earns: that takes a signing key.
+#[test]
+fn e45_a_forged_click_in_the_log_is_counted_and_earns_nothing() {
+    let mut world = World::new();
+    let mut event = world.click(&click(T0, 1, 1));
+    let id = event["click_id"].as_str().unwrap().to_owned();
+    let last = if id.ends_with('A') { "B" } else { "A" };
+    event["click_id"] = json!(format!("{}{last}", &id[..47]));
+    world.append(1, Topic::Clicks, &event);
+    let visitor = json!({"visitor_id": world.visitor(1).as_str()});
+    world.append(2, Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, visitor));
+    world.round();
+    assert_eq!((world.metrics.clicks.value(), world.metrics.unverified_clicks.value()), (1, 1));
+    assert_eq!(world.verdict("A-1"), ("no_touch".to_owned(), Vec::new()));
+}

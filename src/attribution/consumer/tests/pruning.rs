@@ -121,3 +121,36 @@ fn counts_of_clicks_are_kept_for_ever_or_as_long_as_is_said() {
         assert_eq!(look(&home.place, |view| view.click_totals()).clicks, left, "{keep}");
     }
 }
+
+#[test]
+fn who_bought_is_kept_as_long_as_is_said_and_the_books_for_ever() {
+    for (keep, days, left) in [(0, 4_000, true), (400, 399, true), (400, 401, false)] {
+        let (mut world, home) = sold();
+        let other = json!({"visitor_id": "aaaaaaaaaaaaaaaaaaaaaa", "amount": 7, "content_hash": "00000000000000cc"});
+        world.append(200, Topic::Conversions, &world.report("A-1", T0 + HOUR_MS, other));
+        world.append(200, Topic::Conversions, &json!({"event": "conversion", "customer_id": "somebody"}));
+        rounds(&mut world, &home.place, 1);
+        let before = books(&home.place);
+        world.rules.keep_personal_days = keep;
+        // A dead letter's time begins when it is seen.
+        later(&mut world, 0);
+        rounds(&mut world, &home.place, 1);
+        later(&mut world, days);
+        rounds(&mut world, &home.place, 1);
+        let (buyers, letter, differing) = look(&home.place, |view| {
+            let rows = view.conversions_after(crate::store::RowId(0), 99)?;
+            let buyers = rows.iter().filter(|row| row.report.visitor_id.is_some()).count();
+            let differing = view.differing_count(&world.conversion_id(1, "A-1", "sale"))?;
+            Ok((buyers, view.dead_letter(crate::spool::SpoolId(200), 1)?.unwrap().record, differing))
+        });
+        let erased = letter == crate::store::ERASED.as_bytes();
+        assert_eq!((buyers, erased, differing), if left { (5, false, 1) } else { (0, true, 0) }, "{keep} {days}");
+        assert_eq!(books(&home.place), before);
+        // They are not looked at again.
+        let pruned = world.metrics.pruned(Aged::Reports);
+        assert_eq!(pruned, if left { 0 } else { 5 });
+        later(&mut world, days + 1);
+        rounds(&mut world, &home.place, 1);
+        assert_eq!(world.metrics.pruned(Aged::Reports), 0);
+    }
+}

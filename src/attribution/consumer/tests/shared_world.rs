@@ -187,6 +187,7 @@ fn rules(like: &Rules, clock: &Arc<ManualClock>, keys: Arc<Keys>) -> Rules {
         clock: Arc::clone(clock) as _,
         layout: Layout::Shared(Arc::new(Sharing::new(GRACE_MS, KEY_WAIT_MS))),
         keep_click_counts_days: 0,
+        keep_personal_days: 0,
     }
 }
 

@@ -156,6 +156,7 @@ impl World {
             clock,
             layout: Layout::Alone,
             keep_click_counts_days: 0,
+            keep_personal_days: 0,
         };
         let (source, metrics) = (Spools::default(), AttributionMetrics::default());
         let ids = ConversionIds::new(&keys);
