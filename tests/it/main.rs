@@ -4,6 +4,7 @@
 mod rig;
 
 mod bad_input;
+mod balancers;
 mod clicks;
 mod commands;
 mod deploy;
@@ -15,6 +16,7 @@ mod http2_limits;
 mod journey;
 mod operation;
 mod overload;
+mod proxies;
 mod schemas;
 mod signals;
 mod tidy;
