@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{FallbackUrl, HttpsPort, ReferrerPolicy, StrictTransportSecurity, TimeZone};
+use super::values::{FallbackUrl, HttpsPort, Network, ReferrerPolicy, StrictTransportSecurity, TimeZone};
 use crate::spool::Durability;
 use crate::toml_reader::{Choice, FromToml, Int, Section, TokenHash};
 
@@ -118,6 +118,12 @@ sections! {
         /// What comes without TLS is sent to https on the same host, and is no click then; /healthz stays. true is the port
         /// of tls_listen, a number the port that visitors see.
         redirect_to_https: HttpsPort = "false",
+        /// Networks of your load balancers. From there X-Forwarded-For tells the visitor's address and X-Forwarded-Proto:
+        /// https that it came by TLS; nobody else is believed. limits.connections_per_address does not concern them.
+        trusted_proxies: Vec<Network> = "[]",
+        /// Which of "listen" and "tls_listen" take PROXY protocol v2. Each connection there must begin with it, and come
+        /// from trusted_proxies where those are set.
+        proxy_protocol: Vec<Choice<ProxyListener>> = "[]",
         /// Threads that answer, each with a spool of its own; 0 is one for each core.
         workers: Int<0, 256> = "0",
         /// Where visitors go when an offer, link or page is not known or has none. Without it they see a 404.
@@ -281,6 +287,8 @@ sections! {
         /// Open connections on each door; one more gets 503. Lowered at the start, with a warning, to what fits into the
         /// files that the process may have open.
         connections: Int<1, 1_000_000> = "10000",
+        /// Open connections of one address at the edge, of one /64 for IPv6; one more gets 503. 0 is no limit.
+        connections_per_address: Int<0, 1_000_000> = "0",
         /// Requests a second of one merchant; one more gets 429. 0 is no limit.
         requests_per_merchant_s: Int<0, 1_000_000> = "0",
     }
@@ -304,4 +312,12 @@ pub enum IpPrivacy {
 pub enum VisitorPrivacy {
     Full,
     None,
+}
+
+/// A listener of the edge, by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyListener {
+    Listen,
+    TlsListen,
 }

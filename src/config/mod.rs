@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-pub use keys::{IpPrivacy, Keys, VisitorPrivacy};
+pub use keys::{IpPrivacy, Keys, ProxyListener, VisitorPrivacy};
 pub use plan::{plan, warnings};
 pub use render::render;
 pub use values::{HttpsPort, TimeZone};

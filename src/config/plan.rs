@@ -85,6 +85,11 @@ pub fn warnings(config: &Config, catalog: &Snapshot) -> Vec<String> {
     if !config.admin.listen.ip().is_loopback() {
         warnings.push(format!("admin.listen: {} can be reached from other machines", config.admin.listen));
     }
+    if !config.edge.proxy_protocol.is_empty() && config.edge.trusted_proxies.is_empty() {
+        let message =
+            "edge.proxy_protocol: without edge.trusted_proxies whoever reaches the listener can name any address";
+        warnings.push(message.to_owned());
+    }
     warnings.extend(merchant_warnings(config, catalog));
     warnings.extend(offer_warnings(catalog));
     warnings
@@ -153,9 +158,9 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_told() {
-        let config = "[admin]\nlisten = \"0.0.0.0:1\"\n[spool]\ndurability = \"process\"\n";
+        let config = "[edge]\nproxy_protocol = [\"listen\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n[spool]\ndurability = \"process\"\n";
         let (plan, warnings) = plan_of(config, &Snapshot::empty());
-        for part in ["admin.listen: 0.0.0.0:1", "api.operator_tokens"] {
+        for part in ["admin.listen: 0.0.0.0:1", "edge.proxy_protocol: without", "api.operator_tokens"] {
             assert!(warnings.contains(part), "{warnings}");
         }
         assert!(plan.contains("an answer does not wait, synced each 5 ms"), "{plan}");

@@ -1,5 +1,8 @@
 //! Values that are more than text: parsed once, where they enter.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use crate::toml_reader::{FromToml, Int};
@@ -13,6 +16,20 @@ impl FromToml for TimeZone {
         let name = String::from_toml(value)?;
         let zone = jiff::tz::TimeZone::get(&name);
         zone.map(TimeZone).map_err(|_| format!("{name:?} is no IANA time zone, as \"UTC\" or \"Asia/Tehran\""))
+    }
+}
+
+/// A network, or an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl FromToml for Network {
+    fn from_toml(value: &DeValue<'_>) -> Result<Network, String> {
+        let text = String::from_toml(value)?;
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let allowed = "ADDRESS/BITS without bits behind them is allowed, as \"10.0.0.0/8\", or an address alone";
+        let good = network.ok().filter(|network: &IpNet| network.trunc() == *network);
+        good.map(Network).ok_or_else(|| format!("{text:?} is no network, {allowed}"))
     }
 }
 
@@ -108,6 +125,16 @@ mod tests {
             ["", "31536000", "max-age=", "max-age=-1", "max-age=1, x", "includeSubDomains", "max-age=1\\r\\nX: y"]
         {
             assert!(read::<StrictTransportSecurity>(&format!("\"{bad}\"")).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_network_has_no_bits_behind_its_own() {
+        for good in ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1", "0.0.0.0/0", "::ffff:10.0.0.0/104"] {
+            assert!(read::<Network>(&format!("{good:?}")).is_some(), "{good}");
+        }
+        for bad in ["", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "load-balancer", "10.0.0.0/8 "] {
+            assert_eq!(read::<Network>(&format!("{bad:?}")), None, "{bad}");
         }
     }
 

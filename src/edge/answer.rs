@@ -15,8 +15,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
 use super::click::{Clicked, Clicks, DiskWait, Settings};
-use super::https;
 use super::metrics::{Metrics, Outcome};
+use super::networks::Networks;
+use super::{forwarded, https};
 use crate::http::Refusal;
 use crate::spool::Durable;
 
@@ -38,6 +39,7 @@ pub struct Edge {
     /// This thread's own copy of the header's value.
     hsts: Option<HeaderValue>,
     https_port: Option<u16>,
+    trusted_proxies: Option<Arc<Networks>>,
     metrics: Arc<Metrics>,
 }
 
@@ -45,6 +47,7 @@ pub struct Edge {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     pub address: IpAddr,
+    /// Between us and it, or, as a trusted proxy says, between that and the visitor.
     pub tls: bool,
 }
 
@@ -54,12 +57,14 @@ impl Edge {
         let settings = &clicks.desk.settings;
         let hsts = settings.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
         let (disk_wait, https_port) = (settings.disk_wait, settings.https_port);
-        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, hsts, https_port, metrics })
+        let trusted_proxies = settings.trusted_proxies.clone();
+        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, hsts, https_port, trusted_proxies, metrics })
     }
 
     /// Answers one request. The only wait is for the disk, and only where that was asked for.
     pub async fn answer<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
         let began = Instant::now();
+        let peer = self.asks(request, peer);
         let (mut answer, outcome, waits_for) = self.prepare(request, peer);
         if let (Some(hsts), true) = (&self.hsts, peer.tls) {
             answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -70,6 +75,18 @@ impl Edge {
         self.metrics.count(outcome);
         self.metrics.seconds.record(began.elapsed());
         answer
+    }
+
+    /// Whom a trusted proxy asks for, or the peer itself.
+    fn asks<B>(&self, request: &Request<B>, peer: Peer) -> Peer {
+        let Some(trusted) = &self.trusted_proxies else { return peer };
+        match forwarded::asks(peer, request.headers(), trusted) {
+            Some((asks, found)) => {
+                self.metrics.count_forwarded(found);
+                asks
+            }
+            None => peer,
+        }
     }
 
     fn prepare<B>(&self, request: &Request<B>, peer: Peer) -> (Answer, Outcome, Option<u64>) {

@@ -12,6 +12,7 @@ use super::event::{Name, Object, name};
 use super::labels::Flags;
 use super::lists::Lists;
 use super::location::{self, Ours};
+use super::networks::Networks;
 use super::query::{Parameter, Query, cut};
 use super::random::{Random, Unguessable};
 use super::remembered::Remembered;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub hsts: Option<String>,
     /// Where what comes without TLS is sent to.
     pub https_port: Option<u16>,
+    /// Whose X-Forwarded-For and X-Forwarded-Proto count.
+    pub trusted_proxies: Option<Arc<Networks>>,
     pub cookie_max_age_s: u64,
     pub name: String,
     pub ip: IpPrivacy,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::forwarded::{FORWARDED, Forwarded};
 use super::labels::{Flags, LABELS};
 use crate::metrics::{Counter, Histogram, Page};
 
@@ -37,11 +38,16 @@ pub struct Metrics {
     outcomes: [Counter; OUTCOMES.len()],
     pub seconds: Histogram,
     flags: [Counter; LABELS],
+    forwarded: [Counter; FORWARDED.len()],
 }
 
 impl Metrics {
     pub fn count(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].add(1);
+    }
+
+    pub fn count_forwarded(&self, found: Forwarded) {
+        self.forwarded[found as usize].add(1);
     }
 
     pub fn count_flags(&self, flags: Flags) {
@@ -71,4 +77,8 @@ pub fn write(workers: &[Arc<Metrics>], turned_away: u64, page: &mut Page) {
     });
     let samples: Vec<_> = flagged.iter().map(|(label, value)| (&label[..], *value)).collect();
     page.counter("afflux_edge_flagged_total", "Clicks by label.", &samples);
+    let forwarded = FORWARDED.map(|(found, name)| ([("address", name)], sum(&|m| m.forwarded[found as usize].value())));
+    let samples: Vec<_> = forwarded.iter().map(|(label, value)| (&label[..], *value)).collect();
+    let help = "Requests of trusted proxies, by what X-Forwarded-For said of the visitor's address.";
+    page.counter("afflux_edge_forwarded_total", help, &samples);
 }

@@ -3,12 +3,13 @@
 //! `answer` is what a request meets: method, path, headers. `click` is the click itself, one plain function that reads
 //! like the contract. Each worker thread has its own of everything; what it shares it only reads.
 //!
-//! Not here yet: `/pixel.gif`, addresses from a proxy.
+//! Not here yet: `/pixel.gif`.
 
 mod answer;
 mod bots;
 mod click;
 mod event;
+mod forwarded;
 mod https;
 mod labels;
 mod lists;
@@ -27,6 +28,7 @@ pub use answer::{Answer, Edge, Peer};
 pub use click::{Clicks, DiskWait, Settings};
 pub use lists::{BadList, CurrentLists, Places};
 pub use metrics::Metrics;
+pub use networks::{BadNetworks, Networks};
 
 /// Header fields that a click reads, for the door: all others need not be parsed.
 pub fn keeps(name: &[u8]) -> bool {
@@ -46,4 +48,9 @@ pub fn keeps(name: &[u8]) -> bool {
         b"dnt",
     ];
     READ.iter().any(|read| name.eq_ignore_ascii_case(read)) || name.eq_ignore_ascii_case(b"connection")
+}
+
+/// The same where proxies are trusted: what they say is read too.
+pub fn keeps_forwarded(name: &[u8]) -> bool {
+    keeps(name) || name.eq_ignore_ascii_case(b"x-forwarded-for") || name.eq_ignore_ascii_case(b"x-forwarded-proto")
 }

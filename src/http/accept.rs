@@ -120,10 +120,7 @@ impl Acceptor {
 
     /// The answer to a connection for which there is no place: without hearing it.
     pub fn turn_away(&self, stream: TcpStream) {
-        match stream.into_std() {
-            Ok(stream) => RESERVE.turn_away(stream, &self.door, self.words),
-            Err(error) => tracing::debug!("a connection could not be turned away: {error}"),
-        }
+        RESERVE.turn_stream_away(stream, &self.door, self.words);
     }
 
     /// Once a second.

@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
@@ -15,29 +17,31 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::guard::Guard;
-use super::handshake::Handshake;
+use super::handshake::{Handshake, Handshakes};
 use super::http2::Http2;
 use super::limits::HEAD_BYTES;
 use super::places::Place;
+use super::proxied::Introduction;
 use super::requests::{Answer, Answering};
+use super::reserve::{RESERVE, Words};
 use super::rush::Newcomer;
 use super::watch::Wait;
 use super::wire::{Tls, Wire};
 
 /// A connection that is served until one side has enough of it.
-pub struct Connection<S, B, X>
+pub struct Connection<S, B, X, M>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body + Unpin,
 {
-    stage: Stage<S, B, X>,
+    stage: Stage<S, B, X, M>,
     /// Until its first turn.
     newcomer: Option<Newcomer>,
 }
 
 /// What only TLS needs stands in boxes: a plain connection is no larger for it, and needs no allocation more.
 #[allow(clippy::large_enum_variant)]
-enum Stage<S, B, X>
+enum Stage<S, B, X, M>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body + Unpin,
@@ -47,41 +51,86 @@ where
     Handshake(Handshake, Option<(S, X)>),
     Tls(Box<Http1<Tls, S>>),
     Http2(Box<Http2<S, B, X>>),
+    /// For whom it is comes to be known at the end of it.
+    Proxied(Introduction, Option<Box<Welcome<M, X>>>),
+}
+
+/// What a connection gets when its proxy has said for whom it is.
+pub struct Welcome<M, X> {
+    pub service_for: M,
+    pub executor: X,
+    pub handshakes: Option<Arc<Handshakes>>,
 }
 
 type Http1<W, S> = http1::Connection<TokioIo<Guard<W>>, S>;
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Nothing in it is pinned where it lies.
-impl<S, B, X> Unpin for Connection<S, B, X>
+impl<S, B, X, M> Unpin for Connection<S, B, X, M>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body + Unpin,
 {
 }
 
-impl<S, B, X> Connection<S, B, X>
+impl<S, B, X, M> Connection<S, B, X, M>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
 {
     pub(super) fn plain(stream: TcpStream, place: Place, service: S) -> Self {
-        let newcomer = Some(place.places().newcomers.one_more());
-        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer }
+        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer: None }
     }
 
     /// If it comes to speak HTTP/2, its streams run by `executor`.
-    pub(super) fn tls(handshake: Handshake, newcomer: Newcomer, service: S, executor: X) -> Self {
-        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: Some(newcomer) }
+    pub(super) fn tls(handshake: Handshake, service: S, executor: X) -> Self {
+        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: None }
+    }
+
+    pub(super) fn proxied(introduction: Introduction, welcome: Welcome<M, X>) -> Self {
+        Connection { stage: Stage::Proxied(introduction, Some(Box::new(welcome))), newcomer: None }
+    }
+
+    /// Counted until its first turn.
+    pub(super) fn counted(self, newcomer: Newcomer) -> Self {
+        Connection { newcomer: Some(newcomer), ..self }
     }
 }
 
-impl<S, B, X> Future for Connection<S, B, X>
+impl<M, X> Welcome<M, X> {
+    /// The connection of `source`, or none where it has too many already.
+    fn enter<S, B>(self, stream: TcpStream, source: SocketAddr, place: Place) -> Option<Stage<S, B, X, M>>
+    where
+        M: Fn(SocketAddr) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        B: Body<Data = Bytes> + Unpin + 'static,
+        B::Error: Into<AnyError>,
+    {
+        let door = place.shared_places().door.clone();
+        let Some(place) = place.of_address(source.ip()) else {
+            let words = if self.handshakes.is_some() { Words::Tls } else { Words::Http };
+            self.handshakes.iter().for_each(|handshakes| handshakes.turned_away());
+            RESERVE.turn_stream_away(stream, &door, words);
+            return None;
+        };
+        let service = (self.service_for)(source);
+        Some(match &self.handshakes {
+            None => {
+                place.watch.starts(Wait::Idle, place.places().now());
+                Stage::Plain(http1(stream, place, service))
+            }
+            Some(handshakes) => Stage::Handshake(handshakes.begin(stream, place), Some((service, self.executor))),
+        })
+    }
+}
+
+impl<S, B, X, M> Future for Connection<S, B, X, M>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
+    M: Fn(SocketAddr) -> S,
     X: Http2ServerConnExec<Answering<S::Future>, Answer<B>>,
 {
     type Output = ();
@@ -93,6 +142,12 @@ where
                 Stage::Plain(http) => return Pin::new(http).poll(cx).map(ended),
                 Stage::Http2(http) => return Pin::new(&mut **http).poll(cx).map(ended),
                 Stage::Tls(http) => return Pin::new(&mut **http).poll(cx).map(ended),
+                Stage::Proxied(introduction, welcome) => {
+                    let introduced = ready!(introduction.as_mut().poll(cx)).zip(welcome.take());
+                    let Some(((stream, source, place), welcome)) = introduced else { return Poll::Ready(()) };
+                    let Some(stage) = welcome.enter(stream, source, place) else { return Poll::Ready(()) };
+                    self.stage = stage;
+                }
                 Stage::Handshake(handshake, service) => {
                     let shaken = ready!(handshake.as_mut().poll(cx)).zip(service.take());
                     let Some(((stream, place), (service, executor))) = shaken else { return Poll::Ready(()) };

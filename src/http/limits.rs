@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::addresses::PerAddress;
+
 /// Request line without its line end; one byte more: 414 and close.
 pub const REQUEST_LINE_BYTES: usize = 8_192;
 /// Name, value and 4 of every header field together; more: 431 and close.
@@ -53,6 +55,8 @@ pub const OWN_RESETS: usize = 64;
 pub struct Limits {
     /// Open connections of the door; one more is answered 503.
     pub connections: usize,
+    /// `None`: no address is counted.
+    pub per_address: Option<PerAddress>,
     /// Connections beyond those that are heard for a moment, to be answered 503 in their turn.
     pub surplus: usize,
     /// Connections beyond even those: answered 503 without being heard, and kept open until they may have read it. One
@@ -78,6 +82,7 @@ impl Limits {
         let surplus = (connections / 8).clamp(256, 1_024);
         Limits {
             connections,
+            per_address: None,
             surplus,
             leaving: surplus / 4,
             handshake: Duration::from_millis(4_750),

@@ -6,6 +6,8 @@
 //! counted where all answers are. One sweep a second over a door's connections ends the slow and the idle ones: no timer
 //! is ever set for a connection.
 //!
+//! Where proxies connect for others ([`proxied`]) each connection first says for whom.
+//!
 //! Where a listener speaks TLS a [`handshake`] comes first; the guard then stands between TLS and hyper. There ALPN may
 //! agree upon HTTP/2: then [`requests`] makes of each stream what HTTP/1 would have brought, and a [`frame_guard`] holds
 //! what h2 does not: the times, and how much may be said that is no request.
@@ -15,6 +17,7 @@
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
 mod accept;
+mod addresses;
 mod connection;
 mod forgotten;
 mod frame_guard;
@@ -28,6 +31,8 @@ mod listen;
 mod places;
 #[cfg(any(test, fuzzing))]
 pub mod probes;
+mod proxied;
+pub mod proxy_header;
 mod refusal;
 mod request_line;
 mod requests;
@@ -42,10 +47,12 @@ mod turns;
 mod watch;
 mod wire;
 
+pub use addresses::{PerAddress, Trusted};
 pub use forgotten::forget_body;
 pub use limits::{Bodies, Limits};
 pub use listen::listen;
-pub use places::Door;
+pub use places::{Cause, Door};
+pub use proxied::INTRODUCED;
 pub use refusal::{RETRY_AFTER_S, Refusal};
 pub use router::router_service;
 pub use serve::{Listener, OnRuntime, OnThread, Spawn, serve};

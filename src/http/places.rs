@@ -1,5 +1,6 @@
 //! Who is connected: the places of a door, and the one sweep that frees them.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -7,8 +8,10 @@ use std::time::Instant;
 use http::header::CONNECTION;
 use http::{HeaderValue, Response};
 
+use super::addresses::{Addresses, Comes, Counted};
 use super::head::Keeps;
 use super::limits::{Bodies, Limits};
+use super::proxied::ProxyCounts;
 use super::reserve::RESERVE;
 use super::rush::Newcomers;
 use super::watch::{TICK_MS, Wait, Watch};
@@ -21,12 +24,28 @@ pub struct Door {
     /// Which fields its service reads.
     pub keeps: Keeps,
     open: AtomicUsize,
+    /// Of these, those that are served.
+    inside: AtomicUsize,
+    /// And those of addresses that have too many: each is only told so.
+    refused: AtomicUsize,
+    addresses: Option<Addresses>,
+    without_room: [Counter; 2],
+    pub(super) proxied: ProxyCounts,
     /// Connections that were turned away and may still be reading why.
     leaving: AtomicUsize,
     turned_away: Counter,
     draining: AtomicBool,
     /// Of each listener.
     http2: Mutex<Vec<Arc<Http2Counts>>>,
+}
+
+/// Why there is no room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `Limits::connections`.
+    Connections,
+    /// `Limits::per_address`.
+    PerAddress,
 }
 
 /// What clients that speak HTTP/2 did at one listener: at the edge only its thread writes them.
@@ -48,8 +67,23 @@ impl Door {
         RESERVE.fill();
         let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let (turned_away, draining) = (Counter::new(), AtomicBool::new(false));
-        let http2 = Mutex::default();
-        Arc::new(Door { limits, bodies, keeps, open, leaving, turned_away, draining, http2 })
+        let (http2, refused, without_room) = (Mutex::default(), AtomicUsize::new(0), Default::default());
+        let (addresses, proxied) = (limits.per_address.clone().map(Addresses::new), ProxyCounts::default());
+        Arc::new(Door {
+            limits,
+            bodies,
+            keeps,
+            open,
+            inside: AtomicUsize::new(0),
+            refused,
+            addresses,
+            without_room,
+            proxied,
+            leaving,
+            turned_away,
+            draining,
+            http2,
+        })
     }
 
     /// Open connections of all its listeners.
@@ -60,6 +94,20 @@ impl Door {
     /// Connections that were answered 503 without a place to hear them in; no service counts these.
     pub fn turned_away(&self) -> u64 {
         self.turned_away.value()
+    }
+
+    /// Connections that were told that there is no room for them, and why.
+    pub fn without_room(&self, cause: Cause) -> u64 {
+        self.without_room[cause as usize].value()
+    }
+
+    /// Headers of proxies that were read like this.
+    pub fn introduced(&self, introduced: super::proxied::Introduced) -> u64 {
+        self.proxied.value(introduced)
+    }
+
+    fn count_without_room(&self, cause: Cause) {
+        self.without_room[cause as usize].add_shared(1);
     }
 
     /// The sum over its listeners of what `count` takes.
@@ -133,6 +181,10 @@ pub struct Place {
     pub watch: Arc<Watch>,
     /// Beyond `Limits::connections`: only to be told so.
     pub is_surplus: bool,
+    /// Whose it is, where that is counted.
+    counted: Option<Counted>,
+    /// Among those that are refused for their address.
+    is_refused: bool,
 }
 
 impl Places {
@@ -150,7 +202,14 @@ impl Places {
         let before = self.door.open.fetch_add(1, Relaxed);
         if before >= connections + surplus {
             self.door.open.fetch_sub(1, Relaxed);
+            self.door.count_without_room(Cause::Connections);
             return None;
+        }
+        // Those that are only told that there is no room take nobody's place.
+        let is_surplus = self.door.inside.fetch_add(1, Relaxed) >= connections;
+        if is_surplus {
+            self.door.inside.fetch_sub(1, Relaxed);
+            self.door.count_without_room(Cause::Connections);
         }
         let watch = Arc::new(Watch::accepted(self.first, self.now()));
         let mut slots = self.slots();
@@ -160,7 +219,7 @@ impl Places {
         }
         slots.watches[slot] = Some(watch.clone());
         drop(slots);
-        Some(Place { places: self.clone(), slot, watch, is_surplus: before >= connections })
+        Some(Place { places: self.clone(), slot, watch, is_surplus, counted: None, is_refused: false })
     }
 
     /// The present tick. Never 0.
@@ -194,6 +253,27 @@ impl Place {
         &self.places
     }
 
+    /// Says whose the connection is. `None` when that address has too many already, and no place is left to tell it so:
+    /// these are half of the surplus, so that one address cannot take what all others need.
+    pub fn of_address(mut self, address: IpAddr) -> Option<Place> {
+        let door = &self.places.door;
+        let Some(addresses) = door.addresses.as_ref().filter(|_| !self.is_surplus) else { return Some(self) };
+        match addresses.come(address) {
+            Comes::Free => {}
+            Comes::Counted(counted) => self.counted = Some(counted),
+            Comes::TooMany => {
+                door.count_without_room(Cause::PerAddress);
+                if door.refused.fetch_add(1, Relaxed) >= door.limits.surplus / 2 {
+                    door.refused.fetch_sub(1, Relaxed);
+                    return None;
+                }
+                door.inside.fetch_sub(1, Relaxed);
+                (self.is_surplus, self.is_refused) = (true, true);
+            }
+        }
+        Some(self)
+    }
+
     pub fn shared_places(&self) -> Arc<Places> {
         self.places.clone()
     }
@@ -205,6 +285,16 @@ impl Drop for Place {
         slots.watches[self.slot] = None;
         slots.free.push(self.slot);
         drop(slots);
-        self.places.door.open.fetch_sub(1, Relaxed);
+        let door = &self.places.door;
+        if let (Some(addresses), Some(counted)) = (&door.addresses, self.counted) {
+            addresses.leave(counted);
+        }
+        if self.is_refused {
+            door.refused.fetch_sub(1, Relaxed);
+        }
+        if !self.is_surplus {
+            door.inside.fetch_sub(1, Relaxed);
+        }
+        door.open.fetch_sub(1, Relaxed);
     }
 }

@@ -19,7 +19,7 @@ pub enum Refusal {
     FieldsTooLarge,
     /// A transfer coding other than `chunked`.
     UnknownCoding,
-    /// `Limits::connections`.
+    /// `Limits::connections`, or as many of one address as may be.
     Overloaded,
 }
 

@@ -81,6 +81,14 @@ impl Reserve {
         }
     }
 
+    /// The same of a connection that is the runtime's.
+    pub fn turn_stream_away(&self, stream: tokio::net::TcpStream, door: &Arc<Door>, words: Words) {
+        match stream.into_std() {
+            Ok(stream) => self.turn_away(stream, door, words),
+            Err(error) => tracing::debug!("a connection could not be turned away: {error}"),
+        }
+    }
+
     /// Once a second: closes those that had the time to leave.
     pub fn sweep(&self) {
         let mut kept = self.giving_up();

@@ -21,9 +21,11 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::accept::Acceptor;
-use super::connection::Connection;
+use super::addresses::Trusted;
+use super::connection::{Connection, Welcome};
 use super::handshake::Handshakes;
 use super::places::{Door, Places};
+use super::proxied::{Introduced, introduction};
 use super::requests::{Answer, Answering};
 use super::reserve::Words;
 use super::watch::Wait;
@@ -39,15 +41,22 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// Only TLS is spoken there, by these certificates.
     pub tls: Option<Arc<tls::Server>>,
+    /// Each connection begins with a header of PROXY protocol v2, and only these may make one.
+    pub proxies: Option<Trusted>,
 }
 
 impl Listener {
     pub fn plain(socket: std::net::TcpListener) -> Listener {
-        Listener { socket, tls: None }
+        Listener { socket, tls: None, proxies: None }
     }
 
     pub fn tls(socket: std::net::TcpListener, server: Arc<tls::Server>) -> Listener {
-        Listener { socket, tls: Some(server) }
+        Listener { socket, tls: Some(server), proxies: None }
+    }
+
+    /// The same for connections that `proxies` make for others.
+    pub fn behind(self, proxies: Option<Trusted>) -> Listener {
+        Listener { proxies, ..self }
     }
 }
 
@@ -100,36 +109,54 @@ pub async fn serve<M, S, B, X>(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()>
 where
-    M: Fn(SocketAddr) -> S,
+    M: Fn(SocketAddr) -> S + Clone,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    X: Spawn<Connection<S, B, X>> + Http2ServerConnExec<Answering<S::Future>, Answer<B>>,
+    X: Spawn<Connection<S, B, X, M>> + Http2ServerConnExec<Answering<S::Future>, Answer<B>>,
 {
     let handshakes = listener.tls.map(Handshakes::new);
-    let (words, first, period) = match handshakes {
-        None => (Words::Http, Wait::Idle, SWEEP),
-        Some(_) => (Words::Tls, Wait::Handshake, TLS_SWEEP),
+    let proxies = listener.proxies;
+    let (words, first, period) = match (&handshakes, &proxies) {
+        (None, None) => (Words::Http, Wait::Idle, SWEEP),
+        (None, Some(_)) => (Words::Http, Wait::Head, SWEEP),
+        (Some(_), _) => (Words::Tls, Wait::Handshake, TLS_SWEEP),
     };
     let places = Places::new(door.clone(), first);
     let mut acceptor = Acceptor::new(listener.socket, door.clone(), words, places.newcomers.clone())?;
     let is_behind = || handshakes.as_ref().is_some_and(|handshakes| handshakes.is_behind());
-    let welcome = |acceptor: &mut Acceptor, stream, peer| match (!is_behind()).then(|| places.take()).flatten() {
-        None => {
+    let welcome = |acceptor: &mut Acceptor, stream, peer: SocketAddr| {
+        if proxies.as_ref().is_some_and(|proxies| !proxies.has(peer.ip())) {
+            // Closed without an answer.
+            return door.proxied.count(Introduced::Untrusted);
+        }
+        // Behind a proxy the address is known later.
+        let place = if is_behind() { None } else { places.take() };
+        let place = place.and_then(|place| if proxies.is_some() { Some(place) } else { place.of_address(peer.ip()) });
+        let Some(place) = place else {
             handshakes.iter().for_each(|handshakes| handshakes.turned_away());
-            acceptor.turn_away(stream);
-        }
-        Some(place) => {
-            let watch = place.watch.clone();
-            let connection = match &handshakes {
-                None => Connection::plain(stream, place, service_for(peer)),
-                Some(handshakes) => {
-                    let newcomer = places.newcomers.one_more();
-                    Connection::tls(handshakes.begin(stream, place), newcomer, service_for(peer), spawn.clone())
+            return acceptor.turn_away(stream);
+        };
+        let watch = place.watch.clone();
+        let connection = match (&handshakes, &proxies) {
+            (None, None) => Connection::plain(stream, place, service_for(peer)),
+            (Some(handshakes), None) => {
+                Connection::tls(handshakes.begin(stream, place), service_for(peer), spawn.clone())
+            }
+            (_, Some(_)) => {
+                if handshakes.is_none() {
+                    // So that one that never says for whom it is does not hold up the end.
+                    watch.starts(Wait::Idle, places.now());
                 }
-            };
-            watch.runs_as(spawn.spawn(connection));
-        }
+                let welcome = Welcome {
+                    service_for: service_for.clone(),
+                    executor: spawn.clone(),
+                    handshakes: handshakes.clone(),
+                };
+                Connection::proxied(introduction(stream, peer, place), welcome)
+            }
+        };
+        watch.runs_as(spawn.spawn(connection.counted(places.newcomers.one_more())));
     };
     // A dropped sender is nobody left to say stop.
     let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() || std::future::pending().await });

@@ -36,7 +36,7 @@ fn open(bodies: Bodies, limits: Limits) -> TestDoor {
     let of_thread = door.clone();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let service_for = |_| {
+        let service_for = move |_| {
             let (counted, of_connection) = (counted.clone(), Cell::new(0));
             service_fn(move |request| {
                 of_connection.set(of_connection.get() + 1);

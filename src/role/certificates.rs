@@ -96,9 +96,12 @@ fn edge_sources(config: &Config) -> Result<Option<Sources>, Violation> {
     let pair = pair(config, ["edge.tls_certificate_file", "edge.tls_key_file"], certificate, key)?;
     let directory = edge.tls_directory.clone();
     if pair.is_none() && directory.is_none() {
-        if edge.redirect_to_https != HttpsPort::No {
-            let message =
-                "set without a certificate; false is allowed, or edge.tls_certificate_file or edge.tls_directory";
+        // A balancer may speak TLS for us, at a port that we do not know.
+        let is_spoken_elsewhere =
+            matches!(edge.redirect_to_https, HttpsPort::Number(_)) && !edge.trusted_proxies.is_empty();
+        if edge.redirect_to_https != HttpsPort::No && !is_spoken_elsewhere {
+            let message = "set without a certificate; false is allowed, or edge.tls_certificate_file or \
+                           edge.tls_directory, or a port and edge.trusted_proxies";
             return Err(config.violation("edge.redirect_to_https", message));
         }
         return Ok(None);

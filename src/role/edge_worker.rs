@@ -15,6 +15,7 @@ use super::Failure;
 use super::house::{House, spool_failure};
 use super::running::heard;
 use super::threads::{Guard, Lost};
+use crate::config::ProxyListener;
 use crate::edge::{Clicks, Edge, Metrics, Peer, Settings};
 use crate::http::{self, Door, Listener, OnThread};
 use crate::spool::Topic;
@@ -35,16 +36,24 @@ impl EdgeWorker {
 
 /// What one worker answers.
 pub struct Listeners {
-    plain: TcpListener,
+    plain: Listener,
     tls: Option<Listener>,
 }
 
 /// Those of each worker. Without TLS there are no sockets for it.
-pub fn listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listeners> {
+pub fn listeners(
+    house: &House,
+    plain: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+    server: Option<&Arc<Server>>,
+) -> Vec<Listeners> {
+    let proxies = house.proxies_at(ProxyListener::Listen);
+    let proxies_tls = house.proxies_at(ProxyListener::TlsListen);
     let mut tls = tls.into_iter();
     let of_worker = |plain| {
         let tls = tls.next().zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
-        Listeners { plain, tls }
+        let tls = tls.map(|listener| listener.behind(proxies_tls.clone()));
+        Listeners { plain: Listener::plain(plain).behind(proxies.clone()), tls }
     };
     plain.into_iter().map(of_worker).collect()
 }
@@ -111,7 +120,7 @@ fn run(
     LocalSet::new().block_on(runtime, async {
         // As a task of its own: what happens at one listener wakes nobody at the other.
         let tls = tls.map(|tls| tokio::task::spawn_local(serve(tls)));
-        serve(Listener::plain(plain)).await;
+        serve(plain).await;
         if let Some(tls) = tls {
             // A panic there was told by its guard.
             let _ = tls.await;

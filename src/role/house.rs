@@ -8,9 +8,10 @@ use super::base::Base;
 use super::{Failure, preflight};
 use crate::api::Access;
 use crate::clock::WallClock;
-use crate::config::{Config, HttpsPort};
-use crate::edge::{self, CurrentLists};
+use crate::config::{Config, HttpsPort, ProxyListener};
+use crate::edge::{self, CurrentLists, Networks};
 use crate::event::ConversionIds;
+use crate::http::{PerAddress, Trusted};
 use crate::intake::{Intake, Log, OrderIndex};
 use crate::spool::{Durability, Options, Spools, Topic};
 
@@ -56,6 +57,33 @@ impl House {
         OrderIndex::start(self.config.data_directory().join("orders.sqlite")).map_err(Failure::internal)
     }
 
+    /// Proxies that are believed; `None` where nobody is.
+    pub fn trusted_proxies(&self) -> Option<Arc<Networks>> {
+        let listed = &self.config.edge.trusted_proxies;
+        let text = listed.iter().map(|network| format!("{}\n", network.0)).collect::<String>();
+        // Each was read as a network before.
+        Networks::parse(&text).ok().filter(|_| !listed.is_empty()).map(Arc::new)
+    }
+
+    /// Who may connect for others at this listener, which takes PROXY protocol. `None` where none is spoken.
+    pub fn proxies_at(&self, listener: ProxyListener) -> Option<Trusted> {
+        let is_spoken = self.config.edge.proxy_protocol.iter().any(|spoken| spoken.0 == listener);
+        is_spoken.then(|| match self.trusted_proxies() {
+            Some(trusted) => Trusted::new(move |address| trusted.contains(address)),
+            None => Trusted::new(|_| true),
+        })
+    }
+
+    /// What one address may have at the edge; `None` where that is not counted.
+    pub fn per_address(&self) -> Option<PerAddress> {
+        let connections = self.config.limits.connections_per_address.0 as usize;
+        let except = match self.trusted_proxies() {
+            Some(trusted) => Trusted::new(move |address| trusted.contains(address)),
+            None => Trusted::new(|_| false),
+        };
+        (connections > 0).then_some(PerAddress { connections, except })
+    }
+
     /// What all edge workers are told. `tls` is the address of redirects over TLS.
     pub fn edge_settings(&self, tls: Option<SocketAddr>) -> Arc<edge::Settings> {
         let config = &self.config;
@@ -69,6 +97,7 @@ impl House {
             referrer_policy: config.edge.referrer_policy.as_ref().map(|policy| policy.0),
             hsts: config.edge.hsts.as_ref().map(|hsts| hsts.0.clone()),
             https_port,
+            trusted_proxies: self.trusted_proxies(),
             cookie_max_age_s: config.edge.cookie_max_age_s.0,
             name: name(config),
             ip: config.privacy.ip.0,

@@ -8,7 +8,7 @@ use super::certificates::TlsOfDoors;
 use super::house::House;
 use crate::admin::Admin;
 use crate::edge;
-use crate::http::Door;
+use crate::http::{Cause, Door, INTRODUCED};
 use crate::intake::Intake;
 use crate::metrics::Page;
 
@@ -79,6 +79,7 @@ fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
     page.gauge("afflux_http_connections", "Open connections.", &of(|door| door.open() as u64));
     let help = "Connections answered 503 before a request was heard.";
     page.counter("afflux_http_turned_away_total", help, &of(Door::turned_away));
+    write_without_room(doors, page);
     let help = "Streams that clients opened in HTTP/2.";
     page.counter("afflux_http2_streams_total", help, &of(|door| door.http2(|counts| &counts.streams)));
     let help =
@@ -88,4 +89,27 @@ fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
     page.counter("afflux_http2_resets_total", help, &of(|door| door.http2(|counts| &counts.resets)));
     let help = "Connections of HTTP/2 that were ended because too much was said there that is no request.";
     page.counter("afflux_http2_floods_total", help, &of(|door| door.http2(|counts| &counts.floods)));
+}
+
+/// Connections by why there was no room for them, and by what their proxies said.
+fn write_without_room(doors: &[(&str, &Door)], page: &mut Page) {
+    let causes = [(Cause::Connections, "connections"), (Cause::PerAddress, "connections_per_address")];
+    let counted: Vec<_> = doors
+        .iter()
+        .flat_map(|(name, door)| {
+            causes.map(|(cause, limit)| ([("door", *name), ("limit", limit)], door.without_room(cause)))
+        })
+        .collect();
+    let samples: Vec<_> = counted.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+    let help = "Connections that were told there is no room for them, by the limit they met.";
+    page.counter("afflux_http_without_room_total", help, &samples);
+    let counted: Vec<_> = doors
+        .iter()
+        .flat_map(|(name, door)| {
+            INTRODUCED.map(|(introduced, header)| ([("door", *name), ("header", header)], door.introduced(introduced)))
+        })
+        .collect();
+    let samples: Vec<_> = counted.iter().map(|(labels, value)| (&labels[..], *value)).collect();
+    let help = "Connections at listeners of PROXY protocol, by the header they began with.";
+    page.counter("afflux_http_proxy_headers_total", help, &samples);
 }

@@ -15,7 +15,7 @@ use super::threads::Lost;
 use super::{Failure, running};
 use crate::admin::Admin;
 use crate::edge;
-use crate::http::{Bodies, Door};
+use crate::http::{Bodies, Door, Limits};
 use crate::intake::Intake;
 
 pub struct OpenDoors {
@@ -44,11 +44,13 @@ impl OpenDoors {
     pub fn open(house: &House, visited: Visited, lost: &Lost) -> Result<(OpenDoors, Admin), Failure> {
         let Visited { edge, edge_tls, api, api_tls, tls, router, intake, descriptors } = visited;
         let (stop, stopping) = watch::channel(false);
+        let keeps = if house.trusted_proxies().is_some() { edge::keeps_forwarded } else { edge::keeps };
         let limits = house.limits(descriptors);
-        let edge_door = Door::new(limits.clone(), Bodies::Forgotten, edge::keeps);
+        let of_edge = Limits { per_address: house.per_address(), ..limits.clone() };
+        let edge_door = Door::new(of_edge, Bodies::Forgotten, keeps);
         let address = edge_tls.first().map(TcpListener::local_addr).transpose().map_err(Failure::internal)?;
         let settings = house.edge_settings(address);
-        let listeners = edge_worker::listeners(edge, edge_tls, tls.edge.as_ref());
+        let listeners = edge_worker::listeners(house, edge, edge_tls, tls.edge.as_ref());
         let workers = edge_worker::start_all(house, settings, listeners, &edge_door, &stopping, lost)?;
         let api_door = Door::new(limits, Bodies::Passed, |_| true);
         let listeners = running::api_listeners(api, api_tls, tls.api.as_ref());

@@ -4,6 +4,7 @@
 mod rig;
 
 mod bad_input;
+mod balancers;
 mod clicks;
 mod commands;
 mod deploy;
@@ -16,6 +17,7 @@ mod journey;
 mod operation;
 mod overload;
 mod privacy;
+mod proxies;
 mod schemas;
 mod security;
 mod signals;

@@ -127,8 +127,19 @@ pub struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 impl TlsClient {
     /// Asks for `name`; a name that is an address asks for none.
     pub fn connect(address: SocketAddr, name: &str, able: &Abilities) -> std::io::Result<TlsClient> {
+        TlsClient::connect_after(b"", address, name, able)
+    }
+
+    /// Sends `first` before the handshake, as a proxy does.
+    pub fn connect_after(
+        first: &[u8],
+        address: SocketAddr,
+        name: &str,
+        able: &Abilities,
+    ) -> std::io::Result<TlsClient> {
         let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         socket.set_nodelay(true)?;
+        socket.write_all(first)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut connection = ClientConnection::new(able.clone(), name).map_err(std::io::Error::other)?;
