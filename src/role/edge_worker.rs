@@ -33,18 +33,17 @@ impl EdgeWorker {
     }
 }
 
-/// What one worker answers.
-pub struct Listeners {
-    plain: TcpListener,
-    tls: Option<Listener>,
-}
-
 /// Those of each worker. Without TLS there are no sockets for it.
-pub fn listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listeners> {
+pub fn listeners(
+    plain: Vec<Vec<TcpListener>>,
+    tls: Vec<Vec<TcpListener>>,
+    server: Option<&Arc<Server>>,
+) -> Vec<Vec<Listener>> {
     let mut tls = tls.into_iter();
-    let of_worker = |plain| {
-        let tls = tls.next().zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
-        Listeners { plain, tls }
+    let of_worker = |plain: Vec<TcpListener>| {
+        let sockets = tls.next().into_iter().flatten();
+        let tls = sockets.filter_map(|socket| Some(Listener::tls(socket, server?.clone())));
+        plain.into_iter().map(Listener::plain).chain(tls).collect()
     };
     plain.into_iter().map(of_worker).collect()
 }
@@ -54,7 +53,7 @@ pub fn listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<
 pub fn start_all(
     house: &House,
     settings: Arc<Settings>,
-    listeners: Vec<Listeners>,
+    listeners: Vec<Vec<Listener>>,
     door: &Arc<Door>,
     stop: &watch::Receiver<bool>,
     lost: &Lost,
@@ -81,7 +80,7 @@ pub fn start_all(
 
 fn run(
     runtime: &Runtime,
-    listeners: Listeners,
+    listeners: Vec<Listener>,
     door: Arc<Door>,
     clicks: Clicks,
     metrics: Arc<Metrics>,
@@ -107,14 +106,17 @@ fn run(
         };
         heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())
     };
-    let Listeners { plain, tls } = listeners;
     LocalSet::new().block_on(runtime, async {
-        // As a task of its own: what happens at one listener wakes nobody at the other.
-        let tls = tls.map(|tls| tokio::task::spawn_local(serve(tls)));
-        serve(Listener::plain(plain)).await;
-        if let Some(tls) = tls {
+        let mut listeners = listeners.into_iter();
+        let first = listeners.next();
+        // As tasks of their own: what happens at one listener wakes nobody at another.
+        let others: Vec<_> = listeners.map(|listener| tokio::task::spawn_local(serve(listener))).collect();
+        if let Some(first) = first {
+            serve(first).await;
+        }
+        for other in others {
             // A panic there was told by its guard.
-            let _ = tls.await;
+            let _ = other.await;
         }
     });
 }
