@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::watch;
 
 use crate::metrics::Page;
 
@@ -23,6 +24,8 @@ pub struct Admin {
     /// Each gives the reason for which clicks cannot be answered durably now, if there is one.
     pub not_ready: Vec<NotReady>,
     pub draining: AtomicBool,
+    /// True when another process answers at this listener's port.
+    pub handed_over: watch::Sender<bool>,
 }
 
 impl Admin {
@@ -36,6 +39,20 @@ impl Admin {
             .with_state(self)
     }
 
+    /// Every answer is the last of its connection, and no further one is accepted. Readiness is the other process's.
+    pub fn hand_over(&self) {
+        self.handed_over.send_replace(true);
+    }
+
+    pub fn was_handed_over(&self) -> bool {
+        *self.handed_over.borrow()
+    }
+
+    pub async fn is_handed_over(&self) {
+        // We have the sender ourselves.
+        let _ = self.handed_over.subscribe().wait_for(|is_handed_over| *is_handed_over).await;
+    }
+
     fn reasons(&self) -> Vec<String> {
         let draining = self.draining.load(Relaxed).then(|| "draining".to_owned());
         draining.into_iter().chain(self.not_ready.iter().filter_map(|check| check())).collect()
@@ -44,7 +61,7 @@ impl Admin {
 
 /// While draining each answer is its connection's last (contract P8); whoever watches the drain connects anew.
 async fn say_last(State(admin): State<Arc<Admin>>, mut answer: Response) -> Response {
-    if admin.draining.load(Relaxed) {
+    if admin.draining.load(Relaxed) || admin.was_handed_over() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

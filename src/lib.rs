@@ -59,9 +59,11 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod files;
+pub mod handover;
 pub mod lock;
 pub mod metrics;
 pub mod role;
+pub mod supervisor;
 pub mod toml_reader;
 
 // for tests and fuzzing alone

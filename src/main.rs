@@ -21,12 +21,22 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct Takeover {
+    /// Take the ports of the process that runs in the same data directory; it drains and ends. None runs: a start like any
+    /// other.
+    #[arg(long)]
+    takeover: bool,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Everything in one process, embedded storage, no server needed.
     Serve {
         #[command(flatten)]
         config: ConfigFile,
+        #[command(flatten)]
+        takeover: Takeover,
         /// Let a reload change terms that are in force or were.
         #[arg(long)]
         allow_changed_terms: bool,
@@ -38,8 +48,10 @@ enum Command {
         /// Let a reload change terms that are in force or were.
         #[arg(long)]
         allow_changed_terms: bool,
+        #[command(flatten)]
+        takeover: Takeover,
         /// Ship what lies in the spool directory, without listening, and end.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "takeover")]
         drain_only: bool,
     },
     /// From Kafka to the books in PostgreSQL, by the touches in Redis.
@@ -51,7 +63,12 @@ enum Command {
         allow_changed_terms: bool,
     },
     /// Conversions and reports over the books in PostgreSQL.
-    Console(ConfigFile),
+    Console {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        takeover: Takeover,
+    },
     /// Parse config and catalog, print the plan, start nothing.
     Check {
         #[command(flatten)]
@@ -187,9 +204,13 @@ fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Command::Serve { config, allow_changed_terms } => role::serve(config.config.as_deref(), allow_changed_terms),
+        Command::Serve { config, takeover, allow_changed_terms } => {
+            role::serve(config.config.as_deref(), allow_changed_terms, takeover.takeover)
+        }
         Command::Edge { config, drain_only: true, .. } => role::drain_only(config.config.as_deref()),
-        Command::Edge { config, allow_changed_terms, .. } => role::edge(config.config.as_deref(), allow_changed_terms),
+        Command::Edge { config, takeover, allow_changed_terms, .. } => {
+            role::edge(config.config.as_deref(), allow_changed_terms, takeover.takeover)
+        }
         Command::Reship { spool, from: Some(from), config, .. } => role::reship(config.config.as_deref(), &spool, from),
         Command::Reship { spool, from: None, config, .. } => role::reship_parked(config.config.as_deref(), &spool),
         Command::Pass { spool, first, last, reason, even_if_late, config } => {
@@ -200,7 +221,7 @@ fn main() -> ExitCode {
         Command::Attribution { config, allow_changed_terms } => {
             role::attribution(config.config.as_deref(), allow_changed_terms)
         }
-        Command::Console(file) => role::console(file.config.as_deref()),
+        Command::Console { config, takeover } => role::console(config.config.as_deref(), takeover.takeover),
         Command::Check { config, catalog } => role::check(config.config.as_deref(), catalog.as_deref()),
         Command::Click { id, config } => role::click(config.config.as_deref(), &id),
         Command::Spool(SpoolCommand::Ls(at)) => role::spool_ls(at.config.config.as_deref(), at.directories),

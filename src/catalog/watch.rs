@@ -11,7 +11,7 @@ use crate::files::{self, Files, Reloaded};
 const NICE: i32 = 10;
 
 /// Runs until the other end of `asked` is dropped; for a thread of its own. `interval` of `None`: only when asked.
-pub fn watch(current: &Current, interval: Option<Duration>, asked: &Receiver<()>, clock: &dyn Clock) {
+pub fn watch<A>(current: &Current, interval: Option<Duration>, asked: &Receiver<A>, clock: &dyn Clock) {
     // Of this thread and of those that it starts. Refused, they only compete.
     let _ = rustix::process::nice(NICE);
     files::watch(&[&Watched { current, clock }], interval, asked);

@@ -296,6 +296,8 @@ sections! {
     shutdown: Shutdown {
         /// How long a stop may take before the process ends all the same.
         deadline_s: Int<1, 3_600> = "30",
+        /// How long the doors stay open after /readyz says 503, for load balancers to see it; within deadline_s.
+        readiness_delay_ms: Int<0, 3_599_999> = "0",
     }
 }
 

@@ -150,6 +150,7 @@ fn read(path: &Path, text: &str) -> Result<Keys, Violations> {
     let empty = Section::root(&nothing, &empty_document, &violations);
     let keys = Keys::read(&root, &empty);
     check_listeners(&keys, &root);
+    check_shutdown(&keys, &root);
     root.finish();
     violations.into_inner().none()?;
     Ok(keys)
@@ -175,6 +176,16 @@ fn check_listeners(keys: &Keys, root: &Section<'_>) {
             let message = format!("{listen} is {other}.{other_key} too, an address and port of its own is allowed");
             root.violation_at(line, &format!("{section}.{key}"), message);
         }
+    }
+}
+
+/// A stop that waits as long as it may take would always be cut off.
+fn check_shutdown(keys: &Keys, root: &Section<'_>) {
+    let (delay_ms, deadline_s) = (keys.shutdown.readiness_delay_ms.0, keys.shutdown.deadline_s.0);
+    if delay_ms >= deadline_s * 1_000 {
+        let line = root.section("shutdown").map_or(1, |section| section.line_of("readiness_delay_ms"));
+        let message = format!("{delay_ms} is not below shutdown.deadline_s ({deadline_s}), less than that is allowed");
+        root.violation_at(line, "shutdown.readiness_delay_ms", message);
     }
 }
 
@@ -298,6 +309,15 @@ mod tests {
         assert!(parse("[edge]\nlisten = \"[::]:0\"\n[api]\nlisten = \"[::]:0\"\n", &[]).is_ok());
         let error = parse("", &[("AFFLUX__EDGE__LISTEN", "127.0.0.1:8081")]).unwrap_err();
         assert!(error.contains("api.listen: 127.0.0.1:8081 is edge.listen too"), "{error}");
+    }
+
+    #[test]
+    fn p7_the_delay_of_a_stop_is_below_its_deadline() {
+        let error = parse("[shutdown]\ndeadline_s = 5\nreadiness_delay_ms = 5000\n", &[]).unwrap_err();
+        let said = "/etc/afflux/afflux.toml:3: shutdown.readiness_delay_ms: 5000 is not below shutdown.deadline_s (5)";
+        assert!(error.starts_with(said), "{error}");
+        let config = parse("[shutdown]\ndeadline_s = 5\nreadiness_delay_ms = 4999\n", &[]).unwrap();
+        assert_eq!(config.shutdown.readiness_delay_ms.0, 4_999);
     }
 
     #[test]

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn p9_a_changed_file_is_found_by_looking_and_a_good_one_after_a_bad_one_too() {
         let world = World::new();
-        let (ask, asked) = sync_channel(1);
+        let (ask, asked) = sync_channel::<()>(1);
         let watched = world.current.clone();
         let thread = std::thread::spawn(move || files::watch(&[&*watched], Some(Duration::from_millis(5)), &asked));
         let until = |what: &dyn Fn() -> bool| {

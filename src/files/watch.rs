@@ -27,8 +27,9 @@ pub trait Reloaded {
     fn drop_replaced(&self) -> bool;
 }
 
-/// Runs until the other end of `asked` is dropped; for a thread of its own. `interval` of `None`: only when asked.
-pub fn watch(all: &[&dyn Reloaded], interval: Option<Duration>, asked: &Receiver<()>) {
+/// Runs until the other end of `asked` is dropped; for a thread of its own. `interval` of `None`: only when asked. What it is
+/// asked with is dropped when that is done.
+pub fn watch<A>(all: &[&dyn Reloaded], interval: Option<Duration>, asked: &Receiver<A>) {
     let mut changed: Vec<Option<Files>> = all.iter().map(|_| None).collect();
     loop {
         // Counted, so that each is asked.
@@ -38,13 +39,13 @@ pub fn watch(all: &[&dyn Reloaded], interval: Option<Duration>, asked: &Receiver
             (false, false) => interval,
             (false, true) => Some(interval.map_or(REPLACED, |interval| interval.min(REPLACED))),
         };
-        let was_asked = match receive(asked, wait) {
-            Ok(()) => true,
+        let question = match receive(asked, wait) {
+            Ok(question) => Some(question),
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Timeout) => None,
         };
         for (one, changed) in all.iter().zip(&mut changed) {
-            if was_asked || (interval.is_some() && has_settled(*one, changed)) {
+            if question.is_some() || (interval.is_some() && has_settled(*one, changed)) {
                 *changed = None;
                 one.reload();
             }
@@ -52,7 +53,7 @@ pub fn watch(all: &[&dyn Reloaded], interval: Option<Duration>, asked: &Receiver
     }
 }
 
-fn receive(asked: &Receiver<()>, wait: Option<Duration>) -> Result<(), RecvTimeoutError> {
+fn receive<A>(asked: &Receiver<A>, wait: Option<Duration>) -> Result<A, RecvTimeoutError> {
     match wait {
         Some(wait) => asked.recv_timeout(wait),
         None => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),

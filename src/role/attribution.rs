@@ -15,6 +15,7 @@ use super::certificates::TlsOfDoors;
 use super::cluster::required;
 use super::shipping::random;
 use super::signals::Signals;
+use super::succession::Arrival;
 use super::threads::{Lost, Threads};
 use super::{Exit, Failure, configured, doors, links, logging, observed, place, running};
 use crate::admin::Admin;
@@ -24,6 +25,7 @@ use crate::attribution::topics::{
     IndexerMetrics, IndexerParts, Message, OutboxMetrics, OutboxParts, RedisAndKafka, TopicMetrics, TopicSource, index,
     tell,
 };
+use crate::handover::DoorName;
 use crate::kafka::Cluster;
 use crate::kafka::producer::ProducerMetrics;
 use crate::redis::{Link, LinkMetrics, LinkSettings};
@@ -36,7 +38,7 @@ struct Built {
     place: Place,
     cluster: Cluster,
     redis: LinkSettings,
-    admin: TcpListener,
+    admin: Vec<TcpListener>,
 }
 
 #[derive(Default)]
@@ -53,10 +55,11 @@ struct Metrics {
 
 pub fn attribution(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
     let file = file.map(Path::to_owned);
-    running::start(move || build(file.as_deref(), allow_changed_terms), run)
+    let arrival = Arrival::new("attribution", false)?;
+    running::start(move || build(file.as_deref(), allow_changed_terms, arrival), run)
 }
 
-fn build(file: Option<&Path>, allow_changed_terms: bool) -> Result<Built, Failure> {
+fn build(file: Option<&Path>, allow_changed_terms: bool, arrival: Arrival) -> Result<Built, Failure> {
     let mut config = configured(file)?;
     config.keys.catalog.allow_changed_terms |= allow_changed_terms;
     logging::start();
@@ -67,23 +70,27 @@ fn build(file: Option<&Path>, allow_changed_terms: bool) -> Result<Built, Failur
     let redis = links::settings(&config)?;
     let base = Base::build(config, KeysFrom::File)?;
     let address: SocketAddr = base.config.admin.listen;
-    let admin = doors::bind_one(&base.config, "admin.listen", address).map_err(Failure::usage)?;
+    let (mut handed, _) = arrival.ask(&base.config)?;
+    let admin = doors::bind_one(&base.config, &mut handed, DoorName::Admin, address).map_err(Failure::usage)?;
+    handed.finish();
     Ok(Built { base, place, cluster, redis, admin })
 }
 
 async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
-    let admin_address = built.admin.local_addr().map_err(Failure::internal)?;
+    let admin_address = doors::address(&built.admin)?;
     let metrics = Arc::new(Metrics::default());
     let lost = Lost::default();
     let threads = start_threads(&built, &metrics, &lost)?;
     let Built { base, admin: listener, .. } = built;
     let admin = Arc::new(observed_by(&base, metrics, &lost));
-    running::serve_admin(listener, admin.clone(), &lost)?;
+    running::serve_admin(listener, &admin, &lost)?;
     let reloads = running::watch_files(&base, &TlsOfDoors::default(), None, &lost)?;
     tracing::info!(admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None).await;
-    running::drain(&base, &mut signals, &admin, move || threads.stop()).await;
+    // It has no door that others wait at: it is started anew.
+    let nobody = std::future::pending();
+    let end = running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None, nobody).await;
+    running::drain(&base, &mut signals, &admin, end, move || threads.stop()).await;
     tracing::info!("stopped");
     lost.or(Exit::Ok)
 }

@@ -11,9 +11,11 @@ use tracing::field::display;
 use super::base::{Base, KeysFrom};
 use super::certificates::TlsOfDoors;
 use super::signals::Signals;
+use super::succession::{Arrival, Successor};
 use super::threads::Lost;
 use super::{Exit, Failure, configured, descriptors, doors, logging, observed, place, running};
 use crate::event::ConversionIds;
+use crate::handover::{DoorName, Offer, Predecessor};
 use crate::http::{Bodies, Door};
 use crate::report::{self, Reports};
 use crate::store::Place;
@@ -23,18 +25,22 @@ struct Built {
     base: Base,
     place: Place,
     tls: TlsOfDoors,
-    api: TcpListener,
-    api_tls: Option<TcpListener>,
-    admin: TcpListener,
+    api: Vec<TcpListener>,
+    api_tls: Vec<TcpListener>,
+    admin: Vec<TcpListener>,
     descriptors: usize,
+    before: Option<Predecessor>,
 }
 
-pub fn console(file: Option<&Path>) -> Result<Exit, Failure> {
+const ROLE: &str = "console";
+
+pub fn console(file: Option<&Path>, takeover: bool) -> Result<Exit, Failure> {
+    let arrival = Arrival::new(ROLE, takeover)?;
     let file = file.map(Path::to_owned);
-    running::start(move || build(file.as_deref()), run)
+    running::start(move || build(file.as_deref(), arrival), run)
 }
 
-fn build(file: Option<&Path>) -> Result<Built, Failure> {
+fn build(file: Option<&Path>, arrival: Arrival) -> Result<Built, Failure> {
     let config = configured(file)?;
     logging::start();
     let descriptors = descriptors::raise();
@@ -43,22 +49,24 @@ fn build(file: Option<&Path>) -> Result<Built, Failure> {
     let config = &base.config;
     let tls = TlsOfDoors::load_api(config)?;
     let mut violations = Violations::default();
-    let mut bound = |key: &str, address: SocketAddr| {
-        doors::bind_one(config, key, address).map_err(|violation| violations.add(violation)).ok()
+    let (mut handed, before) = arrival.ask(config)?;
+    let mut bound = |door, address: SocketAddr| {
+        let bound = doors::bind_one(config, &mut handed, door, address);
+        bound.map_err(|violation| violations.add(violation)).unwrap_or_default()
     };
-    let (api, admin) = (bound("api.listen", config.api.listen), bound("admin.listen", config.admin.listen));
-    let api_tls = tls.api.as_ref().and_then(|_| bound("api.tls_listen", config.api.tls_listen));
+    let (api, admin) = (bound(DoorName::Api, config.api.listen), bound(DoorName::Admin, config.admin.listen));
+    let api_tls = tls.api.as_ref().map(|_| bound(DoorName::ApiTls, config.api.tls_listen)).unwrap_or_default();
     violations.none().map_err(Failure::usage)?;
-    let missing = || Failure::internal("a listener without a violation is missing");
-    let (api, admin) = (api.ok_or_else(missing)?, admin.ok_or_else(missing)?);
-    Ok(Built { base, place, tls, api, api_tls, admin, descriptors })
+    handed.finish();
+    Ok(Built { base, place, tls, api, api_tls, admin, descriptors, before })
 }
 
 async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
-    let Built { base, place, tls, api, api_tls, admin, descriptors } = built;
-    let address = |listener: &TcpListener| listener.local_addr().map_err(Failure::internal);
-    let (api_address, admin_address) = (address(&api)?, address(&admin)?);
-    let tls_address = api_tls.as_ref().map(address).transpose()?.map(display);
+    let Built { base, place, tls, api, api_tls, admin, descriptors, before } = built;
+    let (api_address, admin_address) = (doors::address(&api)?, doors::address(&admin)?);
+    let tls_address = doors::address(&api_tls).ok().map(display);
+    let of_api = doors::named(&api, DoorName::Api).chain(doors::named(&api_tls, DoorName::ApiTls));
+    let offer = Offer::of(of_api.chain(doors::named(&admin, DoorName::Admin))).map_err(Failure::internal)?;
     let (stop, stopping) = watch::channel(false);
     let lost = Lost::default();
 
@@ -76,18 +84,21 @@ async fn run(built: Built, mut signals: Signals) -> Result<Exit, Failure> {
     watched.metrics.push(Box::new(move |page| reports.write_metrics(page)));
     watched.not_ready.push(lost.not_ready());
     let watched = Arc::new(watched);
-    running::serve_admin(admin, watched.clone(), &lost)?;
+    running::serve_admin(admin, &watched, &lost)?;
     let reloads = running::watch_files(&base, &tls, None, &lost)?;
     tracing::info!(api = %api_address, api_tls = tls_address, admin = %admin_address, "listening");
 
-    running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None).await;
+    let mut after = Successor::expect(&base.config, ROLE, before, offer.clone(), &lost).await?;
+    let handed_over = after.is_ready();
+    let end = running::until_asked_to_stop(&base, &mut signals, reloads, &lost, || None, handed_over).await;
     let close = move || {
+        offer.close();
         // Nobody is left to hear it when the door has ended by itself.
         let _ = stop.send(true);
         // A panic there was told by the thread itself.
         let _ = served.join();
     };
-    running::drain(&base, &mut signals, &watched, close).await;
+    running::drain(&base, &mut signals, &watched, end, close).await;
     tracing::info!("stopped");
     lost.or(Exit::Ok)
 }

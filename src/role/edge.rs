@@ -11,14 +11,16 @@ use super::cluster::{cluster, required};
 use super::doors::Doors;
 use super::house::{self, House};
 use super::links::{self, Links};
-use super::open_doors::{OpenDoors, Visited};
+use super::open_doors::{Listening, OpenDoors, Visited};
 use super::shipping::Shipping;
 use super::signals::{Asked, Signals};
+use super::succession::{Arrival, Successor};
 use super::threads::Lost;
 use super::{Exit, Failure, configured, descriptors, logging, running};
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::dedupe::shared::SharedDedupe;
+use crate::handover::Offer;
 use crate::intake::{self, OrderIndex};
 use crate::kafka::Cluster;
 use crate::redis::Link;
@@ -32,7 +34,10 @@ const DEADLINE_PART: u32 = 3;
 /// How often `--drain-only` looks whether everything is shipped.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub fn edge(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
+const ROLE: &str = "edge";
+
+pub fn edge(file: Option<&Path>, allow_changed_terms: bool, takeover: bool) -> Result<Exit, Failure> {
+    let arrival = Arrival::new(ROLE, takeover)?;
     let file = file.map(Path::to_owned);
     let build = move || {
         let mut config = configured(file.as_deref())?;
@@ -46,27 +51,22 @@ pub fn edge(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fail
         let hints = Hints::build(&config)?;
         let house = House::build(Base::build(config, KeysFrom::File)?)?;
         let tls = TlsOfDoors::load(&house.config)?;
-        let doors = Doors::bind(&house.config, &tls)?;
-        Ok((Listening { house, doors, tls, descriptors }, cluster, hints))
+        let (handed, before) = arrival.ask(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls, handed)?;
+        Ok((Listening { house, doors, tls, descriptors, before }, cluster, hints))
     };
     running::start(build, |(listening, cluster, hints), signals| run(listening, cluster, hints, signals))
 }
 
-struct Listening {
-    house: House,
-    doors: Doors,
-    tls: TlsOfDoors,
-    descriptors: usize,
-}
-
 async fn run(listening: Listening, cluster: Cluster, hints: Hints, mut signals: Signals) -> Result<Exit, Failure> {
-    let Listening { house, doors, tls, descriptors } = listening;
+    let Listening { house, doors, tls, descriptors, before } = listening;
     let addresses = doors.addresses().map_err(Failure::internal)?;
     let lost = Lost::default();
 
     let Hints { order_index, duplicates, links } = hints;
     let intake = house.intake(house.access(), order_index)?;
     let router = crate::api::router([intake::routes(intake.clone())]);
+    let offer = Offer::of(doors.named()).map_err(Failure::internal)?;
     let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
     let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
     let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
@@ -76,20 +76,23 @@ async fn run(listening: Listening, cluster: Cluster, hints: Hints, mut signals: 
     admin.metrics.push(Box::new(move |page| shipped.write(page)));
     admin.metrics.push(Box::new(move |page| links.write_metrics(page)));
     let admin = Arc::new(admin);
-    running::serve_admin(admin_door, admin.clone(), &lost)?;
+    running::serve_admin(admin_door, &admin, &lost)?;
     let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
     addresses.log();
+    let mut after = Successor::expect(&house.config, ROLE, before, offer.clone(), &lost).await?;
 
-    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
+    let (lost_thread, handed_over) = (|| house.lost_thread(&watched), after.is_ready());
+    let end = running::until_asked_to_stop(&house, &mut signals, reloads, &lost, lost_thread, handed_over).await;
     let spools = house.spools.clone();
     let at_most = LAST_SHIPPING.min(running::deadline(&house) / DEADLINE_PART);
     let close = move || {
+        offer.close();
         open.close();
         let unsealed = spools.close();
         shipping.finish(at_most);
         unsealed
     };
-    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, close).await)?;
+    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, end, close).await)?;
     lost.or(exit)
 }
 

@@ -34,26 +34,20 @@ impl EdgeWorker {
     }
 }
 
-/// What one worker answers.
-pub struct Listeners {
-    plain: Listener,
-    tls: Option<Listener>,
-}
-
 /// Those of each worker. Without TLS there are no sockets for it.
 pub fn listeners(
     house: &House,
-    plain: Vec<TcpListener>,
-    tls: Vec<TcpListener>,
+    plain: Vec<Vec<TcpListener>>,
+    tls: Vec<Vec<TcpListener>>,
     server: Option<&Arc<Server>>,
-) -> Vec<Listeners> {
+) -> Vec<Vec<Listener>> {
     let proxies = house.proxies_at(ProxyListener::Listen);
     let proxies_tls = house.proxies_at(ProxyListener::TlsListen);
     let mut tls = tls.into_iter();
-    let of_worker = |plain| {
-        let tls = tls.next().zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
-        let tls = tls.map(|listener| listener.behind(proxies_tls.clone()));
-        Listeners { plain: Listener::plain(plain).behind(proxies.clone()), tls }
+    let of_worker = |plain: Vec<TcpListener>| {
+        let sockets = tls.next().into_iter().flatten();
+        let tls = sockets.filter_map(|socket| Some(Listener::tls(socket, server?.clone()).behind(proxies_tls.clone())));
+        plain.into_iter().map(|socket| Listener::plain(socket).behind(proxies.clone())).chain(tls).collect()
     };
     plain.into_iter().map(of_worker).collect()
 }
@@ -63,7 +57,7 @@ pub fn listeners(
 pub fn start_all(
     house: &House,
     settings: Arc<Settings>,
-    listeners: Vec<Listeners>,
+    listeners: Vec<Vec<Listener>>,
     door: &Arc<Door>,
     stop: &watch::Receiver<bool>,
     lost: &Lost,
@@ -90,7 +84,7 @@ pub fn start_all(
 
 fn run(
     runtime: &Runtime,
-    listeners: Listeners,
+    listeners: Vec<Listener>,
     door: Arc<Door>,
     clicks: Clicks,
     metrics: Arc<Metrics>,
@@ -116,14 +110,17 @@ fn run(
         };
         heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())
     };
-    let Listeners { plain, tls } = listeners;
     LocalSet::new().block_on(runtime, async {
-        // As a task of its own: what happens at one listener wakes nobody at the other.
-        let tls = tls.map(|tls| tokio::task::spawn_local(serve(tls)));
-        serve(plain).await;
-        if let Some(tls) = tls {
+        let mut listeners = listeners.into_iter();
+        let first = listeners.next();
+        // As tasks of their own: what happens at one listener wakes nobody at another.
+        let others: Vec<_> = listeners.map(|listener| tokio::task::spawn_local(serve(listener))).collect();
+        if let Some(first) = first {
+            serve(first).await;
+        }
+        for other in others {
             // A panic there was told by its guard.
-            let _ = tls.await;
+            let _ = other.await;
         }
     });
 }

@@ -31,6 +31,7 @@ mod shipping;
 mod signals;
 mod spool;
 mod spool_source;
+mod succession;
 mod threads;
 mod topics;
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tokio::sync::watch;
+
 use super::base::Base;
 use super::certificates::TlsOfDoors;
 use super::house::House;
@@ -43,6 +45,7 @@ pub fn base(base: &Base) -> Admin {
             (difference.abs() > NOT_READY_MS).then(|| format!("the clock is off by {difference} ms"))
         })],
         draining: AtomicBool::new(false),
+        handed_over: watch::Sender::new(false),
     }
 }
 

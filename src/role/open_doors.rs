@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 use super::certificates::TlsOfDoors;
+use super::doors::Doors;
 use super::edge_worker::{self, EdgeWorker};
 use super::house::House;
 use super::observed::{self, Answering};
@@ -15,8 +16,20 @@ use super::threads::Lost;
 use super::{Failure, running};
 use crate::admin::Admin;
 use crate::edge;
+use crate::handover::Predecessor;
 use crate::http::{Bodies, Door, Limits};
 use crate::intake::Intake;
+
+/// A machine that is about to answer: built, and bound to its ports.
+pub struct Listening {
+    pub house: House,
+    pub doors: Doors,
+    pub tls: TlsOfDoors,
+    /// Files that the process may have open.
+    pub descriptors: usize,
+    /// Whose ports they are still.
+    pub before: Option<Predecessor>,
+}
 
 pub struct OpenDoors {
     stop: watch::Sender<bool>,
@@ -26,12 +39,12 @@ pub struct OpenDoors {
 
 /// What comes in by them.
 pub struct Visited {
-    /// One for each worker.
-    pub edge: Vec<TcpListener>,
+    /// Of each worker.
+    pub edge: Vec<Vec<TcpListener>>,
     /// The same, or none without a certificate.
-    pub edge_tls: Vec<TcpListener>,
-    pub api: TcpListener,
-    pub api_tls: Option<TcpListener>,
+    pub edge_tls: Vec<Vec<TcpListener>>,
+    pub api: Vec<TcpListener>,
+    pub api_tls: Vec<TcpListener>,
     pub tls: TlsOfDoors,
     pub router: axum::Router,
     pub intake: Arc<Intake>,
@@ -48,7 +61,8 @@ impl OpenDoors {
         let limits = house.limits(descriptors);
         let of_edge = Limits { per_address: house.per_address(), ..limits.clone() };
         let edge_door = Door::new(of_edge, Bodies::Forgotten, keeps);
-        let address = edge_tls.first().map(TcpListener::local_addr).transpose().map_err(Failure::internal)?;
+        let address =
+            edge_tls.iter().flatten().next().map(TcpListener::local_addr).transpose().map_err(Failure::internal)?;
         let settings = house.edge_settings(address);
         let listeners = edge_worker::listeners(house, edge, edge_tls, tls.edge.as_ref());
         let workers = edge_worker::start_all(house, settings, listeners, &edge_door, &stopping, lost)?;

@@ -4,13 +4,14 @@
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::base::Base;
 use super::certificates::TlsOfDoors;
@@ -55,18 +56,55 @@ pub fn deadline(base: &Base) -> Duration {
     Duration::from_secs(base.config.shutdown.deadline_s.0)
 }
 
+/// Why a role ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a signal.
+    Asked,
+    /// Another process has its ports and answers there.
+    HandedOver,
+    /// A thread is gone.
+    Lost,
+}
+
+impl End {
+    fn because(self) -> &'static str {
+        match self {
+            End::Asked => "it was asked to",
+            End::HandedOver => "another process took over",
+            End::Lost => "a thread is lost",
+        }
+    }
+}
+
 /// Waits until `close` has returned, until the deadline or until a second signal: then the process ends here (contract
 /// P7). Threads may hang where they are: nothing answered is lost by leaving them there.
 pub async fn drain<T: Send + 'static>(
     base: &Base,
     signals: &mut Signals,
     admin: &Admin,
+    end: End,
     close: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    tracing::info!("draining");
-    admin.draining.store(true, Relaxed);
+    tracing::info!(because = end.because(), "draining");
+    signals.supervisor.stopping();
+    let delay = match end {
+        // Its port has another process already, which is ready.
+        End::HandedOver => {
+            admin.hand_over();
+            Duration::ZERO
+        }
+        End::Asked | End::Lost => {
+            admin.draining.store(true, Relaxed);
+            Duration::from_millis(base.config.shutdown.readiness_delay_ms.0)
+        }
+    };
     let deadline = deadline(base);
-    let closed = async { tokio::task::spawn_blocking(close).await.ok() };
+    let closed = async {
+        // Load balancers need time to see that this process is not ready; until then its doors are open.
+        tokio::time::sleep(delay).await;
+        tokio::task::spawn_blocking(close).await.ok()
+    };
     let done = tokio::select! {
         done = closed => done,
         () = tokio::time::sleep(deadline) => None,
@@ -94,9 +132,9 @@ pub fn stopped(unsealed: &[Unsealed]) -> Result<Exit, Failure> {
 }
 
 /// Of the API: plain, and over TLS where it has a certificate.
-pub fn api_listeners(plain: TcpListener, tls: Option<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listener> {
-    let tls = tls.zip(server).map(|(socket, server)| Listener::tls(socket, server.clone()));
-    std::iter::once(Listener::plain(plain)).chain(tls).collect()
+pub fn api_listeners(plain: Vec<TcpListener>, tls: Vec<TcpListener>, server: Option<&Arc<Server>>) -> Vec<Listener> {
+    let tls = tls.into_iter().filter_map(|socket| Some(Listener::tls(socket, server?.clone())));
+    plain.into_iter().map(Listener::plain).chain(tls).collect()
 }
 
 /// The API on a thread of its own: an order is written where it is accepted, and a disk may hold that up.
@@ -134,41 +172,71 @@ pub async fn heard(served: impl Future<Output = io::Result<()>>, guard: Guard) {
     }
 }
 
-/// Serves signals and the clock, until a signal says so or a thread is lost: one that told it by itself, or one of those
-/// that stages keep for themselves, which `lost_of_stages` names.
+/// Serves signals and the clock, until a signal says so, `successor` answers in our place, or a thread is lost: one that told
+/// it by itself, or one of those that stages keep for themselves, which `lost_of_stages` names.
 pub async fn until_asked_to_stop(
     base: &Base,
     signals: &mut Signals,
     reloads: Reloads,
     lost: &Lost,
     lost_of_stages: impl Fn() -> Option<String>,
-) {
-    let mut clock_tick = tokio::time::interval(LOOK);
+    successor: impl Future<Output = ()>,
+) -> End {
+    let mut successor = pin!(successor);
+    let mut clock_tick = tokio::time::interval(signals.supervisor.pulse().map_or(LOOK, |pulse| pulse.min(LOOK)));
+    let mut reloaded = None;
+    signals.supervisor.ready();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Stop => return,
+                Asked::Stop => return End::Asked,
                 Asked::Reload => {
+                    signals.supervisor.reloading();
                     base.key_reloads.reload(&base.config, &base.keys);
-                    for reload in &reloads.0 {
-                        // One that waits already is enough.
-                        let _ = reload.try_send(());
-                    }
+                    reloaded = Some(reloads.ask());
                 }
             },
+            () = all_done(&mut reloaded) => {
+                reloaded = None;
+                signals.supervisor.ready();
+            }
+            () = &mut successor => return End::HandedOver,
             _ = clock_tick.tick() => {
                 base.clock.discipline();
                 lost_of_stages().inspect(|name| lost.tell(name));
                 if lost.trouble().is_some() {
-                    return;
+                    return End::Lost;
                 }
+                signals.supervisor.well();
             }
         }
     }
 }
 
-/// Whom to ask for a reload.
-pub struct Reloads(Vec<SyncSender<()>>);
+/// Whom to ask for a reload. Who is asked gets a share in the wait for all of them, and drops it when it is done.
+pub struct Reloads(Vec<SyncSender<Share>>);
+
+type Share = mpsc::Sender<()>;
+
+impl Reloads {
+    fn ask(&self) -> mpsc::Receiver<()> {
+        let (share, reloaded) = mpsc::channel(1);
+        for reload in &self.0 {
+            // One that waits already is enough.
+            let _ = reload.try_send(share.clone());
+        }
+        reloaded
+    }
+}
+
+/// Waits for the end of a reload; for ever where none goes on.
+async fn all_done(reloaded: &mut Option<mpsc::Receiver<()>>) {
+    match reloaded {
+        // Nobody sends anything: it ends when all shares are dropped.
+        Some(reloaded) => while reloaded.recv().await.is_some() {},
+        None => std::future::pending().await,
+    }
+}
 
 /// Reads catalog, certificates and lists again when asked and when their files change, each on a thread of its own, until
 /// what is returned is dropped.
@@ -180,7 +248,7 @@ pub fn watch_files(
 ) -> Result<Reloads, Failure> {
     let interval = Some(base.config.catalog.watch_interval_ms.0).filter(|ms| *ms > 0).map(Duration::from_millis);
     let mut reloads = Vec::new();
-    let mut watch = |name, work: Box<dyn FnOnce(Receiver<()>) + Send>| {
+    let mut watch = |name, work: Box<dyn FnOnce(Receiver<Share>) + Send>| {
         let (ask, asked) = sync_channel(1);
         reloads.push(ask);
         // It returns when what is returned here is dropped, and else only by a panic.
@@ -198,16 +266,24 @@ pub fn watch_files(
     Ok(Reloads(reloads))
 }
 
-/// It answers until the process ends: whoever watches a drain wants to see it.
-pub fn serve_admin(listener: TcpListener, admin: Arc<Admin>, lost: &Lost) -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::internal)?;
-    let lost = lost.clone();
-    let serving = tokio::spawn(async move { axum::serve(listener, admin.router()).await });
-    // The end of the process drops both.
-    tokio::spawn(async move {
-        let _ = serving.await;
-        lost.tell("admin");
-    });
+/// It answers until the process ends, as whoever watches a drain wants to see it, or until another one answers there.
+pub fn serve_admin(listeners: Vec<TcpListener>, admin: &Arc<Admin>, lost: &Lost) -> Result<(), Failure> {
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::internal)?;
+        let (lost, admin) = (lost.clone(), admin.clone());
+        let router = admin.clone().router();
+        let handed_over = admin.clone();
+        let handed_over = async move { handed_over.is_handed_over().await };
+        let serving =
+            tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(handed_over).await });
+        // The end of the process drops both.
+        tokio::spawn(async move {
+            let _ = serving.await;
+            if !admin.was_handed_over() {
+                lost.tell("admin");
+            }
+        });
+    }
     Ok(())
 }
 

@@ -13,14 +13,16 @@ use super::base::{Base, KeysFrom};
 use super::certificates::TlsOfDoors;
 use super::doors::Doors;
 use super::house::House;
-use super::open_doors::{OpenDoors, Visited};
+use super::open_doors::{Listening, OpenDoors, Visited};
 use super::signals::Signals;
 use super::spool_source::SpoolSource;
+use super::succession::{Arrival, Successor};
 use super::threads::{Lost, Threads};
 use super::{Exit, Failure, configured, descriptors, logging, place, running};
 use crate::attribution::consumer::shared::Layout;
 use crate::attribution::consumer::{self, AttributionMetrics, Parts};
 use crate::event::ConversionIds;
+use crate::handover::Offer;
 use crate::intake;
 use crate::report::{self, Reports};
 use crate::store::Store;
@@ -28,7 +30,10 @@ use crate::store::Store;
 /// Connections to the file for reports and look-ups: as many as are answered at once.
 const MAX_READERS: usize = 10;
 
-pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Failure> {
+const ROLE: &str = "serve";
+
+pub fn serve(file: Option<&Path>, allow_changed_terms: bool, takeover: bool) -> Result<Exit, Failure> {
+    let arrival = Arrival::new(ROLE, takeover)?;
     let file = file.map(Path::to_owned);
     let build = move || {
         let mut config = configured(file.as_deref())?;
@@ -45,19 +50,15 @@ pub fn serve(file: Option<&Path>, allow_changed_terms: bool) -> Result<Exit, Fai
         Store::open(&place::file(&base.config)).map_err(|error| Failure::io(format!("store.path: {error}")))?;
         let house = House::build(base)?;
         let tls = TlsOfDoors::load(&house.config)?;
-        let doors = Doors::bind(&house.config, &tls)?;
-        Ok((house, doors, tls, descriptors))
+        let (handed, before) = arrival.ask(&house.config)?;
+        let doors = Doors::bind(&house.config, &tls, handed)?;
+        Ok(Listening { house, doors, tls, descriptors, before })
     };
-    running::start(build, |(house, doors, tls, descriptors), signals| run(house, doors, tls, signals, descriptors))
+    running::start(build, run)
 }
 
-async fn run(
-    house: House,
-    doors: Doors,
-    tls: TlsOfDoors,
-    mut signals: Signals,
-    descriptors: usize,
-) -> Result<Exit, Failure> {
+async fn run(listening: Listening, mut signals: Signals) -> Result<Exit, Failure> {
+    let Listening { house, doors, tls, descriptors, before } = listening;
     let addresses = doors.addresses().map_err(Failure::internal)?;
     let lost = Lost::default();
 
@@ -69,24 +70,28 @@ async fn run(
     let router = crate::api::router([intake::routes(intake.clone()), report::routes(reports.clone())]);
     let attribution = Arc::new(AttributionMetrics::default());
     let consumer = start_consumer(&house, attribution.clone(), &lost)?;
+    let offer = Offer::of(doors.named()).map_err(Failure::internal)?;
     let (watched, Doors { edge, edge_tls, api, api_tls, admin: admin_door }) = (intake.clone(), doors);
     let visited = Visited { edge, edge_tls, api, api_tls, tls: tls.clone(), router, intake, descriptors };
     let (open, mut admin) = OpenDoors::open(&house, visited, &lost)?;
     admin.metrics.push(Box::new(move |page| attribution.write(page)));
     admin.metrics.push(Box::new(move |page| reports.write_metrics(page)));
     let admin = Arc::new(admin);
-    running::serve_admin(admin_door, admin.clone(), &lost)?;
+    running::serve_admin(admin_door, &admin, &lost)?;
     let reloads = running::watch_files(&house, &tls, Some(&house.lists), &lost)?;
     addresses.log();
+    let mut after = Successor::expect(&house.config, ROLE, before, offer.clone(), &lost).await?;
 
-    running::until_asked_to_stop(&house, &mut signals, reloads, &lost, || house.lost_thread(&watched)).await;
+    let (lost_thread, handed_over) = (|| house.lost_thread(&watched), after.is_ready());
+    let end = running::until_asked_to_stop(&house, &mut signals, reloads, &lost, lost_thread, handed_over).await;
     let spools = house.spools.clone();
     let close = move || {
+        offer.close();
         open.close();
         consumer.stop();
         spools.close()
     };
-    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, close).await)?;
+    let exit = running::stopped(&running::drain(&house, &mut signals, &admin, end, close).await)?;
     lost.or(exit)
 }
 

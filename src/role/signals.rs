@@ -4,11 +4,14 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
+use crate::supervisor::Supervisor;
 
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Who hears how the process is, beside those who send signals.
+    pub supervisor: Supervisor,
     /// Asked for before there was anything to reload.
     reload_waits: bool,
 }
@@ -26,6 +29,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            supervisor: Supervisor::of_environment(),
             reload_waits: false,
         })
     }

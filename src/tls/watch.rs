@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::files::{self, Files, Reloaded};
 
 /// Runs until the other end of `asked` is dropped; for a thread of its own. `interval` of `None`: only when asked.
-pub fn watch(servers: &[Arc<Server>], interval: Option<Duration>, asked: &Receiver<()>, clock: &dyn Clock) {
+pub fn watch<A>(servers: &[Arc<Server>], interval: Option<Duration>, asked: &Receiver<A>, clock: &dyn Clock) {
     let watched: Vec<_> = servers.iter().map(|server| Watched { server, clock }).collect();
     let all: Vec<&dyn Reloaded> = watched.iter().map(|one| one as &dyn Reloaded).collect();
     files::watch(&all, interval, asked);

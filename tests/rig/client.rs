@@ -47,6 +47,11 @@ impl Client {
         Client { address, connection: None }
     }
 
+    /// The next request goes over a connection that one went over before.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     pub fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Response {
         self.try_request("GET", target, headers, b"").expect("an answer")
     }

@@ -42,6 +42,8 @@ pub struct Start {
     pub data: Option<PathBuf>,
     /// `serve` when there is none.
     pub role: Option<&'static str>,
+    /// More words behind the role.
+    pub arguments: Vec<&'static str>,
 }
 
 pub fn binary() -> &'static str {
@@ -89,7 +91,8 @@ impl Server {
         let mut words = start.wrapper.clone();
         words.push(binary().to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args([start.role.unwrap_or("serve"), "--config"]).arg(home.join("afflux.toml"));
+        command.args(&words[1..]).arg(start.role.unwrap_or("serve")).args(&start.arguments);
+        command.arg("--config").arg(home.join("afflux.toml"));
         command.envs(start.environment.iter().cloned());
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");

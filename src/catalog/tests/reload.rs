@@ -118,7 +118,7 @@ fn p9_the_watcher_reloads_when_asked_and_when_files_change() {
         }
     };
     std::thread::scope(|scope| {
-        let (ask, asked) = mpsc::sync_channel(1);
+        let (ask, asked) = mpsc::sync_channel::<()>(1);
         scope.spawn(|| watch(&current, Some(Duration::from_millis(5)), &{ asked }, &clock));
         home.write("catalog.toml", with_link("first"));
         arrives("first");
