@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4_096;
+pub(super) const BACKLOG: i32 = 4_096;
 
 /// A listener that may share its port with those of other threads (SO_REUSEPORT). What it accepts has TCP_NODELAY from
 /// birth: set here once, it costs no system call for a connection.

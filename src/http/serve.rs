@@ -24,6 +24,7 @@ use super::accept::Acceptor;
 use super::addresses::Trusted;
 use super::connection::{Connection, Welcome};
 use super::handshake::Handshakes;
+use super::listen::BACKLOG;
 use super::places::{Door, Places};
 use super::proxied::{Introduced, introduction};
 use super::requests::{Answer, Answering};
@@ -182,7 +183,10 @@ where
         }
     }
     door.drain();
-    while let Some((stream, peer)) = acceptor.next_waiting().await {
+    // As many as a queue holds: whoever came before the stop is among them. Another process may share the queue and be
+    // the one that is meant to answer whoever comes now; without an end to it a crowd would keep this one.
+    for _ in 0..=BACKLOG {
+        let Some((stream, peer)) = acceptor.next_waiting().await else { break };
         welcome(&mut acceptor, stream, peer);
     }
     drop(acceptor);

@@ -160,6 +160,51 @@ fn p10_a_new_process_that_is_killed_with_the_sockets_in_its_hands_changes_nothin
 }
 
 #[test]
+fn p10_a_new_process_that_is_killed_before_it_is_ready_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let mut old = Server::start(home.path(), &Start::default());
+    let mut left_alone = 0;
+    // Now and then it is ready before the kill: then that was another test, and there has to be a new old one.
+    for round in 0..20 {
+        let asked = old.log().matches("another process is about to take over").count();
+        let mut new = Command::new(server::binary());
+        new.args(["serve", "--takeover", "--config"]).arg(home.path().join("afflux.toml")).stderr(Stdio::null());
+        let mut new = new.spawn().unwrap();
+        let deadline = Instant::now() + END;
+        while old.log().matches("another process is about to take over").count() == asked {
+            assert!(Instant::now() < deadline, "round {round}: it does not ask");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        new.kill().unwrap();
+        new.wait().unwrap();
+        wait_until(|| {
+            let log = old.log();
+            log.matches("began to take over and did not; this one goes on").count() > left_alone
+                || log.contains("\"draining\"")
+        });
+        if old.log().contains("\"draining\"") {
+            assert_eq!(end(old).0.code(), Some(0));
+            old = Server::start(home.path(), &Start::default());
+            left_alone = 0;
+            continue;
+        }
+        left_alone += 1;
+        for _ in 0..20 {
+            assert_eq!(Client::new(old.edge).get("/phone", &[]).status, 302);
+        }
+        assert_eq!(old.admin().get("/readyz", &[]).status, 200);
+        if left_alone == 2 {
+            let next = Server::start(home.path(), &taking_over(&Start::default()));
+            assert_eq!(next.edge, old.edge);
+            assert_eq!(end(old).0.code(), Some(0));
+            assert_eq!(next.edge().get("/phone", &[]).status, 302);
+            return;
+        }
+    }
+    panic!("none was killed before it was ready");
+}
+
+#[test]
 fn p10_an_old_process_that_is_killed_on_the_way_leaves_its_ports_to_the_new_one() {
     let home = tempfile::tempdir().unwrap();
     let mut old = Server::start(home.path(), &Start::default());
