@@ -1,10 +1,11 @@
-//! What must hold on the open internet, shown by programs that others wrote: a cache, proxies.
+//! What must hold on the open internet, shown by programs that others wrote: a browser, a cache, proxies.
 //!
 //! A program that is not installed fails its test; `scripts/install open` installs what is missing.
 
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod chromium;
 mod page;
 mod proxies;
 mod varnish;
