@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
@@ -38,7 +38,11 @@ pub enum Found {
 }
 
 /// The process that runs, and does not know yet that it will end.
-pub struct Predecessor(Link);
+pub struct Predecessor {
+    link: Link,
+    path: PathBuf,
+    role: String,
+}
 
 impl std::fmt::Debug for Predecessor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,15 +56,17 @@ pub fn ask(path: &Path, role: &str) -> Result<Found, AskError> {
     if !link.is_of_our_user()? {
         return Err(AskError::OtherUser);
     }
+    let predecessor = Predecessor { link, path: path.to_owned(), role: role.to_owned() };
+    let link = &predecessor.link;
     let mut found = Vec::new();
     match link.send(&Message::Hello { version: VERSION, role: role.to_owned() }, &[]) {
-        Err(error) if is_of_its_end(&error) => return Ok(Found::Running(Predecessor(link), found)),
+        Err(error) if is_of_its_end(&error) => return Ok(Found::Running(predecessor, found)),
         sent => sent?,
     }
     for _ in 0..MOST_MESSAGES {
         let received = match link.receive() {
             // It died. What it gave is ours; the other ports are free, or it goes on and they are not.
-            Err(error) if is_of_its_end(&error) => return Ok(Found::Running(Predecessor(link), found)),
+            Err(error) if is_of_its_end(&error) => return Ok(Found::Running(predecessor, found)),
             received => received?,
         };
         match received {
@@ -70,7 +76,7 @@ pub fn ask(path: &Path, role: &str) -> Result<Found, AskError> {
                 }
             }
             (Message::All { count }, none) if count == found.len() && none.is_empty() => {
-                return Ok(Found::Running(Predecessor(link), found));
+                return Ok(Found::Running(predecessor, found));
             }
             (Message::Refused { why }, _) => return Err(AskError::Refused(why)),
             _ => return Err(AskError::Unexpected),
@@ -81,13 +87,22 @@ pub fn ask(path: &Path, role: &str) -> Result<Found, AskError> {
 
 impl Predecessor {
     pub fn pid(&self) -> Option<i32> {
-        self.0.peer()
+        self.link.peer()
     }
 
-    /// Says that we answer, and hears that it drains. An error leaves nothing undone here: the sockets are ours.
+    /// Says that we answer, and hears that it drains. An error leaves nothing undone here: the sockets are ours. One that lives
+    /// and has given us up (we took too long) would go on for ever beside us, so it is asked once more.
     pub fn drain(self) -> Result<(), AskError> {
-        self.0.send(&Message::Ready, &[])?;
-        match self.0.receive()? {
+        let Err(error) = self.say_ready() else { return Ok(()) };
+        match ask(&self.path, &self.role) {
+            Ok(Found::Running(again, _)) if again.pid() == self.pid() => again.say_ready(),
+            _ => Err(error),
+        }
+    }
+
+    fn say_ready(&self) -> Result<(), AskError> {
+        self.link.send(&Message::Ready, &[])?;
+        match self.link.receive()? {
             (Message::Draining, none) if none.is_empty() => Ok(()),
             (Message::Refused { why }, _) => Err(AskError::Refused(why)),
             _ => Err(AskError::Unexpected),

@@ -7,7 +7,8 @@
 //! `net.ipv4.tcp_migrate_req` would mend that where it is set, and not for ports that have one socket.
 //!
 //! Invariant: until the new process says that it answers, the old one goes on as if nothing had happened; from then on the
-//! new one needs nothing of it. Either may be killed at each step.
+//! new one needs nothing of it. Either may be killed at each step. An old one that waited too long goes on; it is asked once
+//! more by the new one that is ready late.
 //!
 //! ```text
 //! new                                old

@@ -189,6 +189,26 @@ fn p10_of_a_process_that_dies_on_the_way_what_it_gave_is_taken() {
 }
 
 #[test]
+fn p10_an_old_process_that_waits_no_longer_is_asked_once_more() {
+    let home = tempfile::tempdir().unwrap();
+    let path = socket_path(home.path(), "serve");
+    let listener = wire::listen(&path).unwrap();
+    let old = std::thread::spawn(move || {
+        for waits in [false, true] {
+            let link = wire::accept(&listener).unwrap();
+            assert!(matches!(link.receive().unwrap().0, Message::Hello { .. }));
+            link.send(&Message::All { count: 0 }, &[]).unwrap();
+            if waits {
+                assert_eq!(link.receive().unwrap().0, Message::Ready);
+                link.send(&Message::Draining, &[]).unwrap();
+            }
+        }
+    });
+    running(&path).0.drain().unwrap();
+    old.join().unwrap();
+}
+
+#[test]
 fn p10_messages_are_read_strictly() {
     let all = [
         Message::Hello { version: 1, role: "serve".into() },

@@ -50,6 +50,7 @@ impl Given {
                 return Given { child, edge, api, log };
             }
         }
+        let _ = child.wait();
         panic!("it ended: {log:#?}");
     }
 

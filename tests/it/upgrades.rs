@@ -104,7 +104,7 @@ fn p10_a_takeover_with_a_bad_config_leaves_the_old_process_as_it_is() {
         assert_eq!(old.edge().get("/phone", &[]).status, 302);
         assert_eq!(old.admin().get("/readyz", &[]).status, 200);
     }
-    assert!(old.log().contains("began to take over and did not; this one goes on"), "{}", old.log());
+    wait_until(|| old.log().contains("began to take over and did not; this one goes on"));
     // And it can be taken over from as before.
     std::fs::write(home.path().join("afflux.toml"), &config).unwrap();
     let new = Server::start(home.path(), &taking_over(&Start::default()));
