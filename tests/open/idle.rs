@@ -40,12 +40,8 @@ fn dial(address: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-/// Asked once, answered, open.
-enum Idle {
-    Plain(BufReader<TcpStream>),
-    Tls(TlsClient),
-    Http2(Raw),
-}
+/// Asked once, answered, and open as long as somebody has it.
+type Idle = Box<dyn Send>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -63,18 +59,18 @@ impl Kind {
                 let mut stream = BufReader::new(dial(server.edge, number));
                 stream.get_mut().write_all(b"GET /nobody HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
                 assert_eq!(read_response(&mut stream, false).expect("an answer").status, 404);
-                Idle::Plain(stream)
+                Box::new(stream)
             }
             Kind::Tls => {
                 let mut client = TlsClient::over(tls(), "afflux.test", &able()).expect("a handshake");
                 assert_eq!(client.get("/nobody").expect("an answer").status, 404);
-                Idle::Tls(client)
+                Box::new(client)
             }
             Kind::Http2 => {
                 let mut client = Raw::over(tls(), &[]);
                 client.write(&get(1, "/nobody")).expect("sent");
                 assert!(client.read_until(HEADERS).is_some());
-                Idle::Http2(client)
+                Box::new(client)
             }
         }
     }

@@ -7,16 +7,19 @@ use serde_json::Value;
 use crate::rig::Server;
 use crate::{alone, is_long, start_with_certificates, tool};
 
-/// Findings that are none of the edge: (what the name begins with, why).
-const ALLOWED: [(&str, &str); 6] = [
-    ("engine_problem", "of the scanner's own openssl: it has no GOST"),
-    ("cert_chain_of_trust", "the test's certificates are signed by themselves"),
-    ("cert_expirationStatus", "they are thrown away at once, and valid for days alone"),
-    ("cert_notAfter", "the same"),
-    ("cert_revocation", "nor can anybody revoke them"),
+/// Findings that are none of the edge: name, how bad the scanner takes them, why.
+const ALLOWED: [(&str, &str, &str); 7] = [
+    ("engine_problem", "WARN", "of the scanner's own openssl: it has no GOST"),
+    ("cert_chain_of_trust", "CRITICAL", "the test's certificates are signed by themselves"),
+    ("cert_expirationStatus", "HIGH", "they are thrown away at once, and valid for days alone"),
+    ("cert_notAfter", "HIGH", "the same"),
+    ("cert_revocation", "HIGH", "nor can anybody revoke them"),
     // Every suite that we have is good, so the client chooses the one that is fast on its hardware, as Mozilla's
     // recommendations say.
-    ("cipher_order", "the client's order counts"),
+    ("cipher_order", "HIGH", "the client's order counts"),
+    // Its openssl is at the end of its input when the handshake is done, and goes before it has read the ticket, one time
+    // in four; then it has none to come back with. tests/it/tls.rs comes back.
+    ("sessionresumption_ticket", "WARN", "the scanner hung up too soon to know"),
 ];
 
 /// In the short form those that are fast, and all that break whole servers.
@@ -51,14 +54,15 @@ fn e39_a_scanner_finds_nothing_in_tls() {
     for certificate in ["<cert#1>", "<cert#2>"] {
         assert!(text.contains(certificate), "{text}");
     }
-    let good = ["OK", "INFO"];
-    let bad: Vec<&Value> = findings
-        .iter()
-        .filter(|finding| !good.iter().any(|severity| finding["severity"] == *severity))
-        .filter(|finding| {
-            let name = finding["id"].as_str().unwrap_or_default();
-            !ALLOWED.iter().any(|(allowed, _)| name.starts_with(allowed))
-        })
-        .collect();
+    let bad: Vec<&Value> = findings.iter().filter(|finding| !is_fine(finding)).collect();
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+fn is_fine(finding: &Value) -> bool {
+    let text = |key: &str| finding[key].as_str().unwrap_or_default();
+    // A certificate's findings bear its number.
+    let name = text("id").split(' ').next().unwrap_or_default();
+    let severity = text("severity");
+    ["OK", "INFO"].contains(&severity)
+        || ALLOWED.iter().any(|(allowed, taken, _)| (*allowed, *taken) == (name, severity))
 }

@@ -7,8 +7,9 @@ use crate::rig::server::Start;
 use crate::rig::{Client, Server, books};
 use crate::{alone, is_long, tool};
 
-/// Each with its letter of slowhttptest.
-const WAYS: [(&str, &str); 4] = [("-H", "headers"), ("-B", "bodies"), ("-R", "ranges"), ("-X", "reading")];
+/// Each with its letter of slowhttptest, behind none at all: what the machine makes of clicks anyway.
+const WAYS: [(&str, &str); 5] =
+    [("", "nobody"), ("-H", "headers"), ("-B", "bodies"), ("-R", "ranges"), ("-X", "reading")];
 
 const BETWEEN_CLICKS: Duration = Duration::from_millis(50);
 
@@ -16,6 +17,9 @@ fn attack(server: &Server, way: &str, connections: usize, seconds: u64) -> Child
     let count = connections.to_string();
     // All of them within two seconds.
     let rate = (connections / 2).to_string();
+    if way.is_empty() {
+        return tool("sleep").arg(seconds.to_string()).spawn().expect("sleep");
+    }
     tool("slowhttptest")
         .args([way, "-c", &count, "-r", &rate, "-i", "1", "-p", "3", "-l", &seconds.to_string(), "-u"])
         .arg(format!("http://{}/phone?sub1=slow", server.edge))
@@ -61,23 +65,23 @@ fn e34_slow_clients_keep_nobody_waiting() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &Start::default());
     let mut clicks = 0;
+    let mut slowest = Vec::new();
     for (way, what) in WAYS {
         let before = asked(&server);
         let (times, open) = clicks_during(&server, way, connections, seconds);
         clicks += times.len();
         let at = |of_a_thousand: usize| times[(times.len() - 1) * of_a_thousand / 1_000];
         let [half, most, worst] = [at(500), at(990), at(1_000)];
-        println!(
-            "{connections} slow {what}: {} clicks, median {half:.1?}, p99 {most:.1?}, worst {worst:.1?}",
-            times.len()
-        );
+        println!("slow {what}: {} clicks, median {half:.1?}, p99 {most:.1?}, worst {worst:.1?}", times.len());
         assert!(half < Duration::from_millis(50), "{what}: {half:?}");
-        assert!(!is_long() || most < Duration::from_millis(50), "{what}: {most:?}");
+        slowest.push((what, most));
         // They were there: waiting, or asking what was answered at once.
         let slow = asked(&server) - before - times.len() as u64;
-        let attacked = open.max(slow);
+        let attacked = if way.is_empty() { connections as u64 } else { open.max(slow) };
         assert!(attacked >= connections as u64 * 9 / 10, "{what}: {open} open, {slow} answered");
     }
+    let late: Vec<_> = slowest.iter().filter(|(_, most)| is_long() && *most >= Duration::from_millis(50)).collect();
+    assert!(late.is_empty(), "p99: {late:?} of {slowest:?}");
     let events = books::spooled(&server);
     assert_eq!(events.iter().filter(|event| event["sub1"] == "normal").count(), clicks, "every click is kept, once");
     assert_eq!(server.admin().get("/readyz", &[]).status, 200);
