@@ -25,7 +25,7 @@ build: ## the binary with fat LTO: target/dist/afflux
 	@scripts/install build
 	@$(CARGO) build --locked --profile dist
 
-test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, one machine and many
+test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, the open internet, one machine and many
 	@scripts/install build test open deploy servers
 	@scripts/test short
 
