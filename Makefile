@@ -25,12 +25,12 @@ build: ## the binary with fat LTO: target/dist/afflux
 	@scripts/install build
 	@$(CARGO) build --locked --profile dist
 
-test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, one machine and many
+test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, the open internet, one machine and many
 	@scripts/install build test open deploy servers
 	@scripts/test short
 
 test-faults: ## kill -9, power cuts, failing disks, servers and networks in their long form (root; hours)
-	@scripts/install build test servers
+	@scripts/install build test open servers
 	@scripts/test long
 
 lint: ## formatting and clippy, warnings are errors; licences, sources and known holes of dependencies

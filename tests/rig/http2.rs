@@ -88,7 +88,13 @@ pub struct Raw(StreamOwned<ClientConnection, TcpStream>);
 impl Raw {
     /// Has said the preface and `settings`.
     pub fn connect(address: SocketAddr, settings: &[u8]) -> Raw {
-        let client = TlsClient::connect(address, "afflux.test", &able_http2()).expect("a handshake");
+        Raw::over(TcpStream::connect(address).expect("a connection"), settings)
+    }
+
+    /// The same on a connection that is there.
+    pub fn over(socket: TcpStream, settings: &[u8]) -> Raw {
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let client = TlsClient::over(socket, "afflux.test", &able_http2()).expect("a handshake");
         let mut raw = Raw(client.into_stream());
         let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, settings)[..]].concat();
         raw.write(&preface).expect("a connection");

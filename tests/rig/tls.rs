@@ -138,9 +138,14 @@ impl TlsClient {
         able: &Abilities,
     ) -> std::io::Result<TlsClient> {
         let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        socket.set_nodelay(true)?;
         socket.write_all(first)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        TlsClient::over(socket, name, able)
+    }
+
+    /// On a connection that is there.
+    pub fn over(mut socket: TcpStream, name: &str, able: &Abilities) -> std::io::Result<TlsClient> {
+        socket.set_nodelay(true)?;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut connection = ClientConnection::new(able.clone(), name).map_err(std::io::Error::other)?;
         while connection.is_handshaking() {
