@@ -1,6 +1,7 @@
 //! What strangers send to a door, against what must always hold of it (see `crate::probes`).
 
 use super::head::{self, Head};
+use super::proxy_header::{Header, read};
 use super::request_line;
 
 /// A head that is taken reads the same when it is written anew, and in whatever pieces it comes (contract E36-E38): hyper,
@@ -36,4 +37,20 @@ pub fn line(bytes: &[u8]) {
     let Some(new) = new else { return };
     let new = new.strip_suffix(b"\r\n").unwrap_or_default();
     assert_eq!(request_line::check(new), Ok(None), "{:?}", String::from_utf8_lossy(new));
+}
+
+/// A PROXY header that is taken ends where it says, whatever follows; before its end it asks for more, and never for less
+/// than came (contract E41).
+pub fn proxy_header(bytes: &[u8]) {
+    match read(bytes) {
+        Ok(Header::Whole(whole)) => {
+            assert!(whole.length <= bytes.len());
+            assert_eq!(read(&bytes[..whole.length]), Ok(Header::Whole(whole)), "what follows is not its");
+            for end in 0..whole.length {
+                assert!(matches!(read(&bytes[..end]), Ok(Header::Needs(more)) if more > end && more <= whole.length));
+            }
+        }
+        Ok(Header::Needs(more)) => assert!(more > bytes.len()),
+        Err(_) => {}
+    }
 }

@@ -15,7 +15,7 @@ use crate::catalog::deep_link::{DEEP_LINK_BYTES, DeepLinkHosts};
 use crate::click::{ClickId, Keys, Verdict};
 pub use crate::edge::probes::{cookie, location, query};
 use crate::event::{Click, Glance};
-pub use crate::http::probes::{head, line};
+pub use crate::http::probes::{head, line, proxy_header};
 use crate::intake::json;
 pub use crate::intake::probes::conversion;
 pub use crate::spool::probes::segment;
@@ -23,9 +23,10 @@ pub use crate::spool::probes::segment;
 /// A name, which is that of its corpus and of its fuzz target, and what it runs.
 pub type Probe = (&'static str, fn(&[u8]));
 
-pub const ALL: [Probe; 11] = [
+pub const ALL: [Probe; 12] = [
     ("line", line),
     ("head", head),
+    ("proxy_header", proxy_header),
     ("query", query),
     ("location", location),
     ("cookie", cookie),
