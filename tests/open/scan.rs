@@ -22,8 +22,8 @@ const ALLOWED: [(&str, &str, &str); 7] = [
     ("sessionresumption_ticket", "WARN", "the scanner hung up too soon to know"),
 ];
 
-/// In the short form those that are fast, and all that break whole servers.
-const SHORT: [&str; 9] = ["-p", "-S", "-H", "-I", "-BB", "-R", "-C", "-O", "-W"];
+/// In the short form versions, certificates, and what breaks whole servers; what suites alone decide is in the long one.
+const SHORT: [&str; 5] = ["-p", "-S", "-H", "-BB", "-R"];
 const LONG: [&str; 6] = ["-p", "-s", "-S", "-P", "-f", "-U"];
 
 #[test]

@@ -61,7 +61,11 @@ pub fn wait_for_report(server: &Server, clicks: u64, conversions: u64, seconds: 
             return;
         }
         if std::time::Instant::now() > deadline {
-            panic!("reported {seen:?}, spooled {:?}\n{}", (clicks, conversions), server.log());
+            // Whether it is slow or stands still.
+            let metrics = server.admin().get("/metrics", &[]).text();
+            let consumed: Vec<&str> = metrics.lines().filter(|line| line.starts_with("afflux_attribution_")).collect();
+            let (spooled, log) = ((clicks, conversions), server.log());
+            panic!("reported {seen:?}, spooled {spooled:?}\n{log}\n{consumed:#?}");
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -116,7 +116,7 @@ impl<'p, S: Source> Consumer<'p, S> {
         rules: &'p Rules,
         metrics: &'p AttributionMetrics,
     ) -> Result<Consumer<'p, S>, StoreError> {
-        record_begin(&mut store, rules)?;
+        passes::wait_anew(&mut store, rules)?;
         source.begin(store.view())?;
         let memory = Memory::load(store.view(), rules)?;
         // What earlier lifetimes applied may be deleted when its time comes.
@@ -139,7 +139,7 @@ impl<'p, S: Source> Consumer<'p, S> {
     pub fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<usize, StoreError> {
         let has_changed = self.source.has_changed();
         if has_changed {
-            record_begin(&mut self.store, self.rules)?;
+            passes::wait_anew(&mut self.store, self.rules)?;
         }
         if has_changed || self.passes.have_changed(self.store.view())? {
             self.begin_source()?;
@@ -418,16 +418,6 @@ impl<'p, S: Source> Consumer<'p, S> {
         self.metrics.touch_tables.set(tables as i64);
         self.metrics.folded_labels.set(self.memory.labels.folded as i64);
     }
-}
-
-/// From now on it is waited anew for what is missing.
-fn record_begin(store: &mut Store, rules: &Rules) -> Result<(), StoreError> {
-    if matches!(rules.layout, Layout::Shared(_)) {
-        let batch = store.begin()?;
-        batch.record_running(true)?;
-        batch.commit()?;
-    }
-    Ok(())
 }
 
 /// Nobody else decides these orders until the transaction ends: their reports and refunds may be in other partitions.

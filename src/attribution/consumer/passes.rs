@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::store::{StoreError, View};
+use super::Rules;
+use super::shared::Layout;
+use crate::store::{Store, StoreError, View};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -26,4 +28,14 @@ impl Passes {
         let known = std::mem::replace(&mut self.known, view.passed_count()?);
         Ok(known != self.known)
     }
+}
+
+/// From now on it is waited anew for what is missing: nothing is passed before that has taken long enough.
+pub fn wait_anew(store: &mut Store, rules: &Rules) -> Result<(), StoreError> {
+    if matches!(rules.layout, Layout::Shared(_)) {
+        let batch = store.begin()?;
+        batch.record_running(true)?;
+        batch.commit()?;
+    }
+    Ok(())
 }
