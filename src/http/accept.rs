@@ -67,7 +67,8 @@ impl Acceptor {
                 return Poll::Pending;
             };
             match accepted {
-                Ok((stream, _)) if self.rush.tells_next() => self.turn_away(stream),
+                // Where TLS is spoken it is seen more closely who has to be told (`Handshakes::is_behind`).
+                Ok((stream, _)) if self.words == Words::Http && self.rush.tells_next() => self.turn_away(stream),
                 Ok(accepted) if RESERVE.spares_what_was_accepted() => return Poll::Ready(accepted),
                 Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
