@@ -76,8 +76,9 @@ impl Handshakes {
     }
 
     async fn shake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        // Before the first byte there is nothing to compute, and nothing to keep in memory.
-        stream.readable().await?;
+        // Before the first byte there is nothing to compute, and nothing to keep in memory. A new socket is taken to be
+        // readable before anybody knows, so it is looked at.
+        stream.peek(&mut [0]).await?;
         let mut accepting = pin!(TlsAcceptor::from(self.server.config.clone()).accept(stream));
         loop {
             let turn = self.turns.take().await;
