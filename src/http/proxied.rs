@@ -84,8 +84,6 @@ pub fn introduction(mut stream: TcpStream, peer: SocketAddr, place: Place) -> In
 
 /// Reads the header and no byte behind it.
 async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Introduced> {
-    // Before the first byte there is nothing to keep in memory.
-    stream.readable().await.map_err(|_| Introduced::Closed)?;
     let mut bytes = vec![0; FIXED_BYTES];
     let mut came = 0;
     loop {

@@ -1,7 +1,7 @@
 //! An edge behind load balancers, and many who come from one address (contract E32, E33, E40, E41).
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use crate::rig::server::Start;
 use crate::rig::tls::{Abilities, TlsClient, able, able_http2};
 use crate::rig::{Response, Server};
 use crate::tls::{edge_with_certificate, wait_until};
+use crate::tls_limits::{connect, read_to_close};
 
 const GET: &[u8] = b"GET /phone HTTP/1.1\r\nHost: afflux.test\r\nUser-Agent: x\r\n\r\n";
 
@@ -193,20 +194,6 @@ fn e40_the_source_of_a_proxy_header_is_the_peer_that_is_trusted_or_not() {
         assert!(raw(server.edge, &[&proxied(source, b"")[..], request].concat()).starts_with("HTTP/1.1 302"));
     }
     assert_eq!(addresses(&server), ["192.0.2.1", "198.51.100.1"]);
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    stream
-}
-
-fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
-    let mut all = Vec::new();
-    match stream.read_to_end(&mut all) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("not closed in 20 s"),
-        _ => all,
-    }
 }
 
 fn status(stream: &mut TcpStream) -> String {

@@ -10,14 +10,14 @@ use crate::rig::Server;
 use crate::rig::tls::{TlsClient, able};
 use crate::tls::{edge_with_certificate, wait_until};
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     stream
 }
 
 /// What still comes until the other side closes; a reset is a close too.
-fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     match stream.read_to_end(&mut all) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("not closed in 20 s"),
