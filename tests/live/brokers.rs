@@ -38,8 +38,8 @@ fn redirects_are_as_fast_while_all_brokers_are_away() {
     let pairs = by_form(12, 9);
     let mut ratios = Vec::new();
     for pair in 0..pairs {
-        // Of the long form one outage is ten minutes long, and all others together another ten.
-        let long = |is_away: bool| if is_away && pair == 0 { 600 } else { 75 };
+        // Of the long form one outage is ten minutes long, and all others together another five.
+        let long = |is_away: bool| if is_away && pair == 0 { 600 } else { 40 };
         let [mut with, mut without] = [0, 0];
         for is_away in if pair % 2 == 0 { [false, true] } else { [true, false] } {
             away.set(&cluster, is_away);
