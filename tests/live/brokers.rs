@@ -105,14 +105,28 @@ impl Away {
             (true, false) => self.proxies.iter().for_each(|proxy| proxy.set(Fault::Reset)),
             (false, false) => self.proxies.iter().for_each(|proxy| proxy.set(Fault::None)),
         }
-        books::wait_for(books::patience(), "the edges know how it stands", || {
+        let known = || {
             let up = cluster.edges.iter().map(|edge| edge.metric("afflux_kafka_producer_brokers_up", ""));
             let up: Vec<f64> = up.collect();
             let lag = cluster.edges_metric("afflux_shipper_lag_records", "");
             let is_as_meant = if is_away { up.iter().all(|up| *up == 0.0) } else { lag < 100.0 };
             if is_as_meant { Ok(()) } else { Err(format!("{up:?} brokers, {lag} records behind")) }
-        });
+        };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            books::wait_for(books::patience(), "the edges know how it stands", known);
+        }))
+        .is_err()
+        {
+            let said = cluster.servers.try_kafka(&["topics", "--describe", "--topic", &cluster.topic("clicks")]);
+            let kafka = |page: String| page.lines().filter(|line| is_of_shipping(line)).collect::<Vec<_>>().join("\n");
+            let edges = cluster.edges.iter().map(|edge| edge.metrics().map(kafka).unwrap_or_default());
+            panic!("{said:?}\n{}", edges.collect::<Vec<_>>().join("\n--\n"));
+        }
     }
+}
+
+fn is_of_shipping(line: &str) -> bool {
+    line.starts_with("afflux_shipper") || line.starts_with("afflux_kafka")
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Process {
         sum(&page, name, "")
     }
 
-    fn metrics(&self) -> Option<String> {
+    pub fn metrics(&self) -> Option<String> {
         let answer = Client::new(self.admin).try_request("GET", "/metrics", &[], b"").ok()?;
         (answer.status == 200).then(|| answer.text())
     }
