@@ -3,14 +3,14 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use nix::libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT};
 use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4_096;
 
-nix::sockopt_impl!(DeferAccept, SetOnly, IPPROTO_TCP, TCP_DEFER_ACCEPT, u32);
+sockopt_impl!(DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, u32);
 
 /// Seconds for which the kernel keeps a connection to itself on which nothing was said; it doubles what it rounds up to.
 const SILENT_S: u32 = 1;
