@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help run cluster cluster-down build test test-faults lint fmt bench clean
+.PHONY: help run cluster cluster-down build test test-faults lint fmt bench bench-parts bench-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,14 @@ bench: ## CPU per click beside nginx, latency, attribution and recovery; needs a
 	@scripts/install build bench
 	@$(CARGO) build --locked --quiet --profile dist
 	@scripts/bench
+
+bench-parts: ## what each part of a click's way takes: redirect, click ID, event, spool, catalog, decision, ledger
+	@scripts/install build
+	@$(CARGO) bench --locked --quiet --profile dist --bench parts
+
+bench-check: ## the same in instructions under callgrind, against benches/parts/instructions.txt; any machine, idle or not
+	@scripts/install build parts
+	@scripts/bench-check
 
 clean: ## remove what was built and the demo's data
 	@scripts/cluster down

@@ -78,10 +78,19 @@ impl Histogram {
     }
 }
 
+/// `SECONDS` in nanoseconds.
+const NANOSECONDS: [u64; SECONDS.len()] = {
+    let (mut nanoseconds, mut at) = ([0; SECONDS.len()], 0);
+    while at < SECONDS.len() {
+        nanoseconds[at] = (SECONDS[at] * 1e9).round() as u64;
+        at += 1;
+    }
+    nanoseconds
+};
+
 fn bucket(duration: std::time::Duration) -> (usize, u64) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    let seconds = nanoseconds as f64 / 1e9;
-    (SECONDS.iter().position(|bound| seconds <= *bound).unwrap_or(SECONDS.len()), nanoseconds)
+    (NANOSECONDS.iter().take_while(|bound| nanoseconds > **bound).count(), nanoseconds)
 }
 
 /// A page of metrics being written.

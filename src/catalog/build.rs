@@ -1,8 +1,10 @@
 //! Entries put together: every reference leads somewhere, every name stands once, every page may be gone to.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+
+use hashbrown::HashMap;
 
 use super::entries::{CouponEntry, LinkEntry, MerchantEntry, OfferEntry, Place, PublisherEntry};
 use super::links::{Link, Links};

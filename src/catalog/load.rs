@@ -1,9 +1,9 @@
 //! From files to a snapshot: all violations at once, or a catalog that holds together (contract P19-P25).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use hashbrown::HashMap;
 use toml::Spanned;
 use toml::de::DeTable;
 

@@ -1,9 +1,10 @@
 //! The catalog as the edge and intake see it: complete, checked, immutable. A reload makes a new one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::deep_link::DeepLinkHosts;

@@ -1,8 +1,9 @@
 //! `click.keys_file`: the secrets that sign click IDs and name visitors (contract E44).
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 const TAG_BYTES: usize = 8;
 const KEY_BYTES: usize = 32;
@@ -13,10 +14,13 @@ pub struct Keys {
     visitor: [u8; KEY_BYTES],
 }
 
+/// HMAC-SHA256 (RFC 2104) with the state after its key: two blocks are left to compute for what we sign.
+type Signer = Hmac<Sha256>;
+
 /// Keys by number; `first` signs.
 struct Signing {
     first: u8,
-    by_number: [Option<hmac::Key>; 16],
+    by_number: [Option<Signer>; 16],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +72,7 @@ impl Keys {
             }
             // One spelling each: no sign, no leading zero.
             let Some(number) = (0..16_u8).find(|number| number.to_string() == name.trim()) else { return Err(wrong) };
-            let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-            if by_number[usize::from(number)].replace(key).is_some() {
+            if by_number[usize::from(number)].replace(signer(&secret)).is_some() {
                 return Err(KeysError::Twice { line: line_number });
             }
             signing.get_or_insert(number);
@@ -120,10 +123,7 @@ impl Keys {
 
     /// A secret of its own for each further purpose (`conversion`, `ip 2026-11-24`), stable while the visitor secret is.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.visitor);
-        let mut derived = [0; 32];
-        derived.copy_from_slice(hmac::sign(&key, purpose.as_bytes()).as_ref());
-        derived
+        signer(&self.visitor).chain_update(purpose).finalize().into_bytes().into()
     }
 }
 
@@ -131,9 +131,14 @@ impl Signing {
     /// The cut HMAC-SHA256 under key `number`; `None` when that is not listed.
     fn tag(&self, number: u8, signed: &[u8]) -> Option<[u8; TAG_BYTES]> {
         let key = self.by_number[usize::from(number & 15)].as_ref()?;
-        let tag = hmac::sign(key, signed);
-        tag.as_ref()[..TAG_BYTES].try_into().ok()
+        let tag = key.clone().chain_update(signed).finalize().into_bytes();
+        tag[..TAG_BYTES].try_into().ok()
     }
+}
+
+fn signer(secret: &[u8; KEY_BYTES]) -> Signer {
+    // A key of any length is one.
+    Signer::new_from_slice(secret).expect("HMAC takes every key")
 }
 
 fn secret(hex: &str) -> Option<[u8; KEY_BYTES]> {
@@ -157,6 +162,19 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "Keys(signing 0)");
         assert_eq!(keys.visitor_siphash_key(), &[7; 16]);
         assert_ne!(keys.derive("a"), keys.derive("b"));
+    }
+
+    /// Another implementation of RFC 2104, over what is signed of a click and over a name.
+    #[test]
+    fn e42_tags_and_derived_keys_are_hmac_sha256() {
+        use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+        let keys = Keys::parse(&Keys::file_text(&std::array::from_fn(|at| at as u8))).unwrap();
+        let (signing, visitor): (Vec<u8>, Vec<u8>) = ((0..32).collect(), (32..64).collect());
+        let mut signed: [u8; 28] = std::array::from_fn(|at| at as u8 * 7);
+        let tag = keys.sign(&mut signed);
+        assert_eq!(tag, sign(&Key::new(HMAC_SHA256, &signing), &signed).as_ref()[..TAG_BYTES]);
+        let purpose = "ip 2026-11-24";
+        assert_eq!(keys.derive(purpose), sign(&Key::new(HMAC_SHA256, &visitor), purpose.as_bytes()).as_ref());
     }
 
     #[test]

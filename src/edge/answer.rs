@@ -11,10 +11,11 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
     RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 
-use super::click::{Clicked, Clicks, DiskWait, Settings};
+use super::click::{Clicked, Clicks, DiskWait};
 use super::metrics::{Metrics, Outcome};
 use super::networks::Networks;
 use super::{forwarded, https};
@@ -22,6 +23,7 @@ use crate::http::Refusal;
 use crate::spool::Durable;
 
 const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
+const NOINDEX: HeaderValue = HeaderValue::from_static("noindex");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 const ROBOTS_TXT: &[u8] = b"User-agent: *\nDisallow: /\n";
@@ -36,8 +38,11 @@ pub struct Edge {
     clicks: RefCell<Clicks>,
     durable: Durable,
     disk_wait: DiskWait,
-    /// This thread's own copy of the header's value.
+    /// This thread's own copies of the headers' values.
     hsts: Option<HeaderValue>,
+    referrer_policy: Option<HeaderValue>,
+    /// What stands behind the visitor in every cookie.
+    cookie_tail: String,
     https_port: Option<u16>,
     trusted_proxies: Option<Arc<Networks>>,
     metrics: Arc<Metrics>,
@@ -56,13 +61,27 @@ impl Edge {
         let durable = clicks.desk.writer.durable();
         let settings = &clicks.desk.settings;
         let hsts = settings.hsts.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+        let referrer_policy = settings.referrer_policy.map(HeaderValue::from_static);
         let (disk_wait, https_port) = (settings.disk_wait, settings.https_port);
         let trusted_proxies = settings.trusted_proxies.clone();
-        Rc::new(Edge { clicks: RefCell::new(clicks), durable, disk_wait, hsts, https_port, trusted_proxies, metrics })
+        let cookie_tail = format!("; Path=/; HttpOnly; SameSite=Lax; Max-Age={}", settings.cookie_max_age_s);
+        let clicks = RefCell::new(clicks);
+        Rc::new(Edge {
+            clicks,
+            durable,
+            disk_wait,
+            hsts,
+            referrer_policy,
+            cookie_tail,
+            https_port,
+            trusted_proxies,
+            metrics,
+        })
     }
 
-    /// Answers one request. The only wait is for the disk, and only where that was asked for.
-    pub async fn answer<B>(&self, request: &Request<B>, peer: Peer) -> Answer {
+    /// Answers one request, whose header fields are gone then: the answer's stand in their memory. The only wait is for
+    /// the disk, and only where that was asked for.
+    pub async fn answer(&self, request: &mut Parts, peer: Peer) -> Answer {
         let began = Instant::now();
         let peer = self.asks(request, peer);
         let (mut answer, outcome, waits_for) = self.prepare(request, peer);
@@ -78,9 +97,9 @@ impl Edge {
     }
 
     /// Whom a trusted proxy asks for, or the peer itself.
-    fn asks<B>(&self, request: &Request<B>, peer: Peer) -> Peer {
+    fn asks(&self, request: &Parts, peer: Peer) -> Peer {
         let Some(trusted) = &self.trusted_proxies else { return peer };
-        match forwarded::asks(peer, request.headers(), trusted) {
+        match forwarded::asks(peer, &request.headers, trusted) {
             Some((asks, found)) => {
                 self.metrics.count_forwarded(found);
                 asks
@@ -89,32 +108,32 @@ impl Edge {
         }
     }
 
-    fn prepare<B>(&self, request: &Request<B>, peer: Peer) -> (Answer, Outcome, Option<u64>) {
-        if let Some(refusal) = Refusal::of(request) {
+    fn prepare(&self, request: &mut Parts, peer: Peer) -> (Answer, Outcome, Option<u64>) {
+        if let Some(refusal) = Refusal::of(&request.method, &request.uri) {
             let (answer, outcome) = refused(refusal);
             return (answer, outcome, None);
         }
-        let is_head = request.method() == Method::HEAD;
-        if !is_head && request.method() != Method::GET {
+        let is_head = request.method == Method::HEAD;
+        if !is_head && request.method != Method::GET {
             let answer =
                 plain(StatusCode::METHOD_NOT_ALLOWED, b"", Some((ALLOW, HeaderValue::from_static("GET, HEAD"))));
             return (answer, Outcome::MethodNotAllowed, None);
         }
-        match request.uri().path() {
+        match request.uri.path() {
             "/healthz" => (text(StatusCode::OK, "text/plain", b"ok"), Outcome::Health, None),
             _ if !peer.tls && self.https_port.is_some() => self.to_https(request),
             "/robots.txt" => (text(StatusCode::OK, "text/plain", ROBOTS_TXT), Outcome::Health, None),
-            path => self.click(path, request, peer, is_head),
+            _ => self.click(request, peer, is_head),
         }
     }
 
-    fn click<B>(&self, path: &str, request: &Request<B>, peer: Peer, is_head: bool) -> (Answer, Outcome, Option<u64>) {
+    fn click(&self, request: &mut Parts, peer: Peer, is_head: bool) -> (Answer, Outcome, Option<u64>) {
         let mut clicks = self.clicks.borrow_mut();
-        let query = request.uri().query().unwrap_or_default();
-        let Some(clicked) = clicks.click(path, query, request.headers(), peer.address, is_head) else {
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        let Some(clicked) = clicks.click(path, query, &request.headers, peer.address, is_head) else {
             let settings = &clicks.desk.settings;
             let fallback = settings.fallback_url.as_ref().and_then(|url| HeaderValue::from_str(url).ok());
-            let answer = fallback.map_or_else(not_found, |url| redirect(url, settings));
+            let answer = fallback.map_or_else(not_found, |url| self.redirect(HeaderMap::new(), url));
             return (answer, Outcome::NotFound, None);
         };
         self.count_flags(&clicked);
@@ -131,12 +150,53 @@ impl Edge {
             Clicked { has_page: false, .. } => Outcome::NotFound,
             _ => Outcome::Redirected,
         };
-        (click_answer(&clicks, &clicked, peer), outcome, waits_for)
+        let headers = std::mem::take(&mut request.headers);
+        let mut answer = self.click_answer(headers, &clicks, &clicked, peer);
+        if is_head {
+            // hyper says so itself of every other answer without a body.
+            answer.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
+        (answer, outcome, waits_for)
+    }
+
+    /// The page of a click, or ours where it has none. The cookie comes with both (contract E24, E31).
+    fn click_answer(&self, headers: HeaderMap, clicks: &Clicks, clicked: &Clicked, peer: Peer) -> Answer {
+        let location = clicked.has_page.then(|| HeaderValue::from_bytes(&clicks.desk.location).ok()).flatten();
+        let mut answer = match location {
+            Some(location) => {
+                let mut answer = self.redirect(headers, location);
+                answer.headers_mut().insert(ROBOTS_TAG, NOINDEX);
+                answer
+            }
+            None => not_found(),
+        };
+        if let Some(visitor) = &clicked.new_visitor {
+            let parts = ["aff_vid=", visitor.as_str(), &self.cookie_tail, if peer.tls { "; Secure" } else { "" }];
+            // Letters, digits and punctuation: always a header.
+            if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(parts.concat())) {
+                answer.headers_mut().insert(SET_COOKIE, cookie);
+            }
+        }
+        answer
+    }
+
+    /// In the memory of `headers`.
+    fn redirect(&self, mut headers: HeaderMap, location: HeaderValue) -> Answer {
+        headers.clear();
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        headers.insert(LOCATION, location);
+        if let Some(policy) = &self.referrer_policy {
+            headers.insert(REFERRER_POLICY, policy.clone());
+        }
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::FOUND;
+        *answer.headers_mut() = headers;
+        answer
     }
 
     /// The same target on the same host, over TLS. It is no click: that is made there.
-    fn to_https<B>(&self, request: &Request<B>) -> (Answer, Outcome, Option<u64>) {
-        let location = self.https_port.and_then(|port| https::location(request.headers(), request.uri(), port));
+    fn to_https(&self, request: &Parts) -> (Answer, Outcome, Option<u64>) {
+        let location = self.https_port.and_then(|port| https::location(&request.headers, &request.uri, port));
         match location {
             Some(location) => {
                 let answer = plain(StatusCode::MOVED_PERMANENTLY, b"", Some((LOCATION, location)));
@@ -164,38 +224,6 @@ impl Edge {
             self.metrics.count_flags(clicked.flags);
         }
     }
-}
-
-/// The page of a click, or ours where it has none. The cookie comes with both (contract E24, E31).
-fn click_answer(clicks: &Clicks, clicked: &Clicked, peer: Peer) -> Answer {
-    let settings = &clicks.desk.settings;
-    let location = clicked.has_page.then(|| HeaderValue::from_bytes(&clicks.desk.location).ok()).flatten();
-    let mut answer = match location {
-        Some(location) => {
-            let mut answer = redirect(location, settings);
-            answer.headers_mut().insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
-            answer
-        }
-        None => not_found(),
-    };
-    if let Some(visitor) = &clicked.new_visitor {
-        let id = visitor.as_str();
-        let (age, secure) = (settings.cookie_max_age_s, if peer.tls { "; Secure" } else { "" });
-        let cookie = format!("aff_vid={id}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
-        // Letters, digits and punctuation: always a header.
-        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
-            answer.headers_mut().insert(SET_COOKIE, cookie);
-        }
-    }
-    answer
-}
-
-fn redirect(location: HeaderValue, settings: &Settings) -> Answer {
-    let mut answer = plain(StatusCode::FOUND, b"", Some((LOCATION, location)));
-    if let Some(policy) = settings.referrer_policy {
-        answer.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static(policy));
-    }
-    answer
 }
 
 fn not_found() -> Answer {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use http::HeaderMap;
-use http::header::{ACCEPT_LANGUAGE, REFERER, USER_AGENT};
+use smallvec::SmallVec;
 
 use super::event::{Name, Object, name};
 use super::labels::Flags;
@@ -16,6 +16,7 @@ use super::networks::Networks;
 use super::query::{Parameter, Query, cut};
 use super::random::{Random, Unguessable};
 use super::remembered::Remembered;
+use super::said::Said;
 use super::visitor::{self, AddressKeys};
 use crate::catalog::rulebook::{OfferStatus, PublisherStatus};
 use crate::catalog::template::MacroValues;
@@ -28,6 +29,9 @@ use crate::time::TimeMs;
 
 /// User agent, referer and language are cut at this many bytes, without a flag (contract E10).
 const HEADER_BYTES: usize = 512;
+
+/// Extra parameters of an offer for which there is room without an allocation.
+const EXTRAS: usize = 4;
 
 /// What all workers are told.
 pub struct Settings {
@@ -95,6 +99,8 @@ pub struct Desk {
     address_keys: AddressKeys,
     query: Query,
     page: Vec<u8>,
+    /// Values of the offer's extra parameters.
+    extra: Vec<u8>,
     event: Vec<u8>,
     pub location: Vec<u8>,
 }
@@ -128,6 +134,7 @@ impl Clicks {
             address_keys: AddressKeys::new(),
             query: Query::default(),
             page: Vec::with_capacity(4_096),
+            extra: Vec::new(),
             event: Vec::with_capacity(8_192),
             location: Vec::with_capacity(4_096),
         };
@@ -163,10 +170,10 @@ impl Desk {
         self.query.read(query);
         let target = self.find(snapshot, path)?;
         let clicked_at = self.now();
-        let mut flags = Flags::of(headers, peer, lists, &mut self.remembered);
+        let said = Said::read(headers);
+        let mut flags = Flags::of(&said, peer, lists, &mut self.remembered);
         flags.truncated = self.query.truncated;
-        let known = visitor::from_cookie(headers);
-        let visitor = known.or_else(|| self.unguessable.sixteen().ok().map(VisitorId::new))?;
+        let visitor = said.visitor.or_else(|| self.unguessable.sixteen().ok().map(VisitorId::new))?;
         let reject = reject(snapshot, &target, clicked_at);
         let merchant_id = target.offer.rules.merchant_id;
         let visitor_key = visitor.key(merchant_id, &self.settings.keys);
@@ -180,12 +187,13 @@ impl Desk {
             None => self.rejected_page(&target, clicked_at),
             Some(id) => self.page(&target, id, clicked_at, is_head, &mut flags),
         };
-        let new_visitor = known.is_none().then_some(visitor);
+        let new_visitor = said.visitor.is_none().then_some(visitor);
         if is_head {
             return Some(Clicked { has_page, rejected: reject.is_some(), flags, new_visitor: None, spooled: None });
         }
-        let told = Told { clicked_at, click_id, reject, flags, visitor, new: known.is_none(), visitor_key, has_page };
-        self.write_event(snapshot, &target, &told, headers, peer);
+        let told =
+            Told { clicked_at, click_id, reject, flags, visitor, new: said.visitor.is_none(), visitor_key, has_page };
+        self.write_event(snapshot, &target, &told, &said, peer);
         let spooled = Some(self.writer.append(&self.event));
         Some(Clicked { has_page, rejected: reject.is_some(), flags, new_visitor, spooled })
     }
@@ -230,18 +238,18 @@ impl Desk {
                 None => return false,
             },
         }
-        let mut rendered: Vec<(usize, usize)> = Vec::new();
-        let mut extra = Vec::new();
+        let mut rendered: SmallVec<[(usize, usize); EXTRAS]> = SmallVec::new();
+        self.extra.clear();
         for (_, template) in &offer.extra_parameters {
-            let start = extra.len();
-            template.render(&values, &mut || random.next(), &mut extra);
-            rendered.push((start, extra.len()));
+            let start = self.extra.len();
+            template.render(&values, &mut || random.next(), &mut self.extra);
+            rendered.push((start, self.extra.len()));
         }
-        let mut ours: Vec<Ours<'_>> = Vec::with_capacity(6 + rendered.len());
+        let mut ours: SmallVec<[Ours<'_>; 6 + EXTRAS]> = SmallVec::new();
         ours.push(Ours { name: &offer.click_id_parameter, value: click_id, encoded: true });
         ours.push(Ours { name: "afsrc", value: if offer.stand_down { "1" } else { "" }, encoded: true });
         for ((name, _), (start, end)) in offer.extra_parameters.iter().zip(&rendered) {
-            let value = std::str::from_utf8(&extra[*start..*end]).unwrap_or_default();
+            let value = std::str::from_utf8(&self.extra[*start..*end]).unwrap_or_default();
             ours.push(Ours { name, value, encoded: true });
         }
         for (name, parameter) in AD_CLICK_IDS {
@@ -272,14 +280,7 @@ impl Desk {
         true
     }
 
-    fn write_event(
-        &mut self,
-        snapshot: &Snapshot,
-        target: &Target<'_>,
-        told: &Told,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) {
+    fn write_event(&mut self, snapshot: &Snapshot, target: &Target<'_>, told: &Told, said: &Said<'_>, peer: IpAddr) {
         // Borrowed and not counted: all workers share the settings, and a click writes nothing that is shared.
         let Desk { settings, writer, query, page, address_keys, event, .. } = self;
         let mut event = Object::event(event, "click", writer.id().0, writer.next_seq());
@@ -310,10 +311,10 @@ impl Desk {
             IpPrivacy::None => {}
         }
         event.plain(name!("ip_key"), &address_keys.hash(peer, told.clicked_at, &settings.keys));
-        for (name, header) in [(name!("user_agent"), USER_AGENT), (name!("referer"), REFERER)] {
-            event.text(name, cut(&header_text(headers, header), HEADER_BYTES));
+        for (name, value) in [(name!("user_agent"), said.user_agent), (name!("referer"), said.referer)] {
+            event.text(name, cut(&text_of(value), HEADER_BYTES));
         }
-        let languages = header_text(headers, ACCEPT_LANGUAGE);
+        let languages = text_of(said.languages);
         let first = languages.split([',', ';']).next().unwrap_or_default().trim();
         event.text(name!("language"), cut(first, HEADER_BYTES));
         event.words(name!("flags"), told.flags.names());
@@ -392,8 +393,7 @@ fn reject(snapshot: &Snapshot, target: &Target<'_>, at: TimeMs) -> Option<&'stat
 }
 
 /// What is not UTF-8 in it becomes U+FFFD.
-fn header_text(headers: &HeaderMap, name: http::HeaderName) -> std::borrow::Cow<'_, str> {
-    let bytes = headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+fn text_of(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     // Nearly all of them are: that is seen faster than where they are not.
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Into::into)
 }

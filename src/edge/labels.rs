@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-
 use super::lists::Lists;
 use super::remembered::Remembered;
+use super::said::Said;
 use crate::click::{LABEL_BOT, LABEL_NON_NAVIGATION, LABEL_PREFETCH};
 
 /// How many labels the edge finds; `duplicate` is found later.
@@ -29,8 +28,7 @@ pub struct Flags {
 
 impl Flags {
     /// What headers and address tell. Allocates nothing.
-    pub fn of(headers: &HeaderMap, address: IpAddr, lists: &Lists, remembered: &mut Remembered) -> Flags {
-        let said = Said::read(headers);
+    pub fn of(said: &Said<'_>, address: IpAddr, lists: &Lists, remembered: &mut Remembered) -> Flags {
         let no_user_agent = said.user_agent.trim_ascii().is_empty();
         Flags {
             bot: !no_user_agent && remembered.is_bot(said.user_agent, lists),
@@ -74,42 +72,6 @@ impl Flags {
             [(self.non_navigation, LABEL_NON_NAVIGATION), (self.prefetch, LABEL_PREFETCH), (self.bot, LABEL_BOT)];
         labels.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
     }
-}
-
-/// What the headers say, read in one pass: looking nine names up costs more.
-struct Said<'h> {
-    user_agent: &'h [u8],
-    prefetch: bool,
-    non_navigation: bool,
-    gpc: bool,
-    dnt: bool,
-}
-
-impl<'h> Said<'h> {
-    fn read(headers: &'h HeaderMap) -> Said<'h> {
-        let mut said = Said { user_agent: b"", prefetch: false, non_navigation: false, gpc: false, dnt: false };
-        let mut user_agents = 0;
-        for (name, value) in headers {
-            let value = value.as_bytes();
-            match name.as_str() {
-                // Of several the first, which is the one that the event has.
-                "user-agent" if user_agents == 0 => (said.user_agent, user_agents) = (value, 1),
-                "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => said.prefetch |= is_prefetch(value),
-                "sec-fetch-dest" => said.non_navigation |= value != b"document",
-                "sec-fetch-mode" => said.non_navigation |= value != b"navigate",
-                // The only value that either standard gives a meaning. Of several lines one is enough.
-                "sec-gpc" => said.gpc |= value == b"1",
-                "dnt" => said.dnt |= value == b"1",
-                _ => {}
-            }
-        }
-        said
-    }
-}
-
-fn is_prefetch(value: &[u8]) -> bool {
-    const WORDS: [&[u8]; 3] = [b"prefetch", b"prerender", b"preview"];
-    WORDS.iter().any(|word| value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use http::HeaderMap;
 use http::header::USER_AGENT;
 
 use super::super::lists::Places;
@@ -20,7 +21,7 @@ fn of(headers: &[(&'static str, &str)], address: IpAddr) -> Flags {
     }
     let bots = Places::default().bots(&mut Files::default()).unwrap();
     let lists = Lists { bots, datacenters: Networks::parse("192.0.2.0/24").unwrap(), number: 0 };
-    Flags::of(&map, address, &lists, &mut Remembered::new(7))
+    Flags::of(&Said::read(&map), address, &lists, &mut Remembered::new(7))
 }
 
 fn flags(headers: &[(&'static str, &str)]) -> Vec<&'static str> {
@@ -182,7 +183,7 @@ fn figures_of_labelling_one_click() {
     };
     let mut remembered = Remembered::new(7);
     timed("all labels, agents seen before", &mut |headers| {
-        !Flags::of(headers, HOME, &lists, &mut remembered).billable()
+        !Flags::of(&Said::read(headers), HOME, &lists, &mut remembered).billable()
     });
     timed("the user agent alone, never seen", &mut |headers| lists.bots.matches(headers[USER_AGENT].as_bytes()));
     println!("{} bytes an agent", agents.iter().map(|agent| agent.len()).sum::<usize>() / agents.len());

@@ -8,7 +8,7 @@
 mod answer;
 mod bots;
 mod click;
-mod event;
+pub mod event;
 mod forwarded;
 mod https;
 mod labels;
@@ -21,6 +21,7 @@ pub mod probes;
 mod query;
 mod random;
 mod remembered;
+mod said;
 mod shape;
 mod visitor;
 

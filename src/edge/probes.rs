@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::location::{self, Ours};
 use super::query::{Parameter, Query};
-use super::visitor;
+use super::said::Said;
 
 const NAMES: [(&str, Parameter); 19] = [
     ("offer_id", Parameter::Offer),
@@ -71,7 +71,7 @@ pub fn location(bytes: &[u8]) {
 /// A cookie that is taken stands in the header as it is, and is the same when it comes again (contract E31).
 pub fn cookie(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
-    let of = |value: HeaderValue| visitor::from_cookie(&HeaderMap::from_iter([(COOKIE, value)]));
+    let of = |value: HeaderValue| Said::read(&HeaderMap::from_iter([(COOKIE, value)])).visitor;
     let Some(found) = of(value) else { return };
     let text = found.as_str();
     assert!(text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')));

@@ -4,8 +4,6 @@ use std::hash::Hasher;
 use std::net::IpAddr;
 
 use data_encoding::HEXLOWER;
-use http::HeaderMap;
-use http::header::COOKIE;
 use siphasher::sip::SipHasher24;
 
 use crate::click::{Keys, VisitorId};
@@ -13,12 +11,10 @@ use crate::time::TimeMs;
 
 const COOKIE_NAME: &[u8] = b"aff_vid=";
 
-/// The visitor of the first valid cookie, of several lines too.
-pub fn from_cookie(headers: &HeaderMap) -> Option<VisitorId> {
-    headers.get_all(COOKIE).iter().find_map(|line| {
-        let pairs = line.as_bytes().split(|byte| *byte == b';');
-        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(COOKIE_NAME)).find_map(VisitorId::parse)
-    })
+/// The visitor of the first valid cookie in a line of them.
+pub fn in_cookie(line: &[u8]) -> Option<VisitorId> {
+    let pairs = line.split(|byte| *byte == b';');
+    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(COOKIE_NAME)).find_map(VisitorId::parse)
 }
 
 /// The keyed hash of the full address; its key changes daily and all edges agree on it.
@@ -68,6 +64,10 @@ pub fn cut_address(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http::header::COOKIE;
+
+    use super::super::said::Said;
     use super::*;
 
     fn cookies(lines: &[&str]) -> Option<String> {
@@ -75,7 +75,7 @@ mod tests {
         for line in lines {
             headers.append(COOKIE, line.parse().unwrap());
         }
-        from_cookie(&headers).map(|id| id.as_str().to_owned())
+        Said::read(&headers).visitor.map(|id| id.as_str().to_owned())
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::guard::Guard;
 use super::handshake::{Handshake, Handshakes};
 use super::http2::Http2;
-use super::limits::HEAD_BYTES;
+use super::limits::{Bodies, HEAD_BYTES};
 use super::places::Place;
 use super::proxied::Introduction;
 use super::requests::{Answer, Answering};
@@ -175,6 +175,9 @@ where
     // A client that has said all still hears the answer; and hyper reads ahead of no answer, so a read that waits is an
     // idle connection.
     http.half_close(true).max_buf_size(2 * HEAD_BYTES);
+    // Whose bodies nobody reads answers without one, or with a short one: it stands behind its head in one buffer, and the
+    // kernel is spared a list of them.
+    http.writev(place.places().door.bodies == Bodies::Passed);
     http.serve_connection(TokioIo::new(Guard::new(stream, place)), service)
 }
 

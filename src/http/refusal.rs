@@ -27,9 +27,9 @@ pub enum Refusal {
 pub const RETRY_AFTER_S: &str = "2";
 
 impl Refusal {
-    /// The refusal that this request stands for.
-    pub fn of<B>(request: &Request<B>) -> Option<Refusal> {
-        if *request.method() == Method::GET || request.method().as_str() != METHOD {
+    /// The refusal that a request with this method and target stands for.
+    pub fn of(method: &Method, target: &Uri) -> Option<Refusal> {
+        if *method == Method::GET || method.as_str() != METHOD {
             return None;
         }
         let all = [
@@ -39,7 +39,7 @@ impl Refusal {
             Refusal::UnknownCoding,
             Refusal::Overloaded,
         ];
-        let status = request.uri().path().strip_prefix('/')?;
+        let status = target.path().strip_prefix('/')?;
         all.into_iter().find(|refusal| status == refusal.status().as_str())
     }
 

@@ -25,7 +25,7 @@ pub fn router_service(
     refused: fn(Refusal) -> Response,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send {
     service_fn(move |mut request: Request<Incoming>| {
-        let refusal = Refusal::of(&request);
+        let refusal = Refusal::of(request.method(), request.uri());
         request.extensions_mut().insert(ConnectInfo(peer));
         let (router, door) = (router.clone(), door.clone());
         async move {

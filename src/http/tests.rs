@@ -55,7 +55,7 @@ async fn echo(
     number: u32,
     counted: Arc<AtomicU64>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let refusal = Refusal::of(&request);
+    let refusal = Refusal::of(request.method(), request.uri());
     let (head, body) = request.into_parts();
     if head.uri.path() == "/slow" {
         tokio::time::sleep(Duration::from_millis(300)).await;

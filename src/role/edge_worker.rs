@@ -7,9 +7,8 @@ use std::thread::JoinHandle;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use super::Failure;
 use super::house::{House, spool_failure};
@@ -41,6 +40,10 @@ pub fn listeners(
     tls: Vec<Vec<TcpListener>>,
     server: Option<&Arc<Server>>,
 ) -> Vec<Vec<Listener>> {
+    for socket in plain.iter().chain(&tls).flatten() {
+        // Where that cannot be had it works all the same.
+        let _ = http::wait_for_words(socket).inspect_err(|error| tracing::debug!("no deferred accept: {error}"));
+    }
     let proxies = house.proxies_at(ProxyListener::Listen);
     let proxies_tls = house.proxies_at(ProxyListener::TlsListen);
     let mut tls = tls.into_iter();
@@ -71,19 +74,27 @@ pub fn start_all(
         let (metrics, door) = (Arc::new(Metrics::default()), door.clone());
         let (stop, told) = (stop.clone(), stop.clone());
         let counted = metrics.clone();
-        // Made here, and not by its thread: a worker without one is told, and not found out by visitors that are reset.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::internal)?;
+        let (made, is_made) = std::sync::mpsc::sync_channel(1);
         let name = format!("edge-{number}");
         let guard = lost.guards(&name, &stop);
-        let work = move || run(&runtime, listeners, door, clicks, counted, stop, guard);
+        let work = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = made.send(Ok(()));
+                run(&runtime, listeners, door, clicks, counted, stop, guard);
+            }
+            // Somebody waits for it.
+            Err(error) => drop(made.send(Err(error))),
+        };
         let thread = lost.spawn(name, move || *told.borrow(), work)?;
+        // A worker without a runtime is told, and not found out by visitors that are reset.
+        is_made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
         workers.push(EdgeWorker { metrics, thread });
     }
     Ok(workers)
 }
 
 fn run(
-    runtime: &Runtime,
+    runtime: &LocalRuntime,
     listeners: Vec<Listener>,
     door: Arc<Door>,
     clicks: Clicks,
@@ -102,15 +113,16 @@ fn run(
             service_fn(move |request: hyper::Request<Incoming>| {
                 let (edge, door) = (edge.clone(), door.clone());
                 async move {
-                    let answer = edge.answer(&request, peer).await;
-                    http::forget_body(request.into_body());
+                    let (mut request, body) = request.into_parts();
+                    let answer = edge.answer(&mut request, peer).await;
+                    http::forget_body(body);
                     Ok(door.say_last(answer))
                 }
             })
         };
         heard(http::serve(listener, door.clone(), service_for, OnThread, stop.clone()), guard())
     };
-    LocalSet::new().block_on(runtime, async {
+    runtime.block_on(async {
         let mut listeners = listeners.into_iter();
         let first = listeners.next();
         // As tasks of their own: what happens at one listener wakes nobody at another.
