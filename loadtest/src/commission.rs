@@ -51,12 +51,12 @@ fn touches(clicks: &[ClickId]) -> Vec<ClickId> {
 }
 
 /// Equal parts; what is left over goes to the later touches (M17, M18). Those of one publisher add up, and the publishers
-/// stand in the order in which a unit of money that is left over is given out (M33), but for its remainder.
+/// stand in the order in which a unit of money that is left over is given out, but for its remainder: more parts, then the
+/// publisher of the latest touch, then the lower ID (M33).
 fn linear(touches: &[ClickId]) -> Vec<Share> {
     let count = touches.len() as i64;
     let (each, left) = (1_000_000 / count, 1_000_000 % count);
     let mut shares: Vec<Share> = Vec::new();
-    // From the latest: so the publishers come in the order of their latest touch.
     for (back, touch) in touches.iter().rev().enumerate() {
         let parts = each + i64::from((back as i64) < left);
         match shares.iter_mut().find(|share| share.publisher_id == touch.publisher_id()) {
@@ -64,7 +64,9 @@ fn linear(touches: &[ClickId]) -> Vec<Share> {
             None => shares.push(Share { publisher_id: touch.publisher_id(), parts }),
         }
     }
-    shares.sort_by_key(|share| std::cmp::Reverse(share.parts));
+    let latest = touches.last().map(ClickId::publisher_id);
+    shares
+        .sort_by_key(|share| (std::cmp::Reverse(share.parts), Some(share.publisher_id) != latest, share.publisher_id));
     shares
 }
 
@@ -133,7 +135,7 @@ pub mod tests {
     fn m17_m18_parts_of_the_models() {
         let clicks = [click(0, 1, 7), click(20_000, 1, 8), click(40_000, 1, 9)];
         assert_eq!(of(&clicks, Model::FirstClick), [(7, 1_000_000)]);
-        assert_eq!(of(&clicks, Model::Linear), [(9, 333_334), (8, 333_333), (7, 333_333)]);
+        assert_eq!(of(&clicks, Model::Linear), [(9, 333_334), (7, 333_333), (8, 333_333)]);
         let again = [click(0, 1, 7), click(20_000, 1, 8), click(40_000, 1, 7)];
         assert_eq!(of(&again, Model::Linear), [(7, 666_667), (8, 333_333)]);
     }
@@ -154,6 +156,11 @@ pub mod tests {
 
     #[test]
     fn m33_m38_splits_and_refunds_as_in_the_contract() {
+        // Four publishers have equal parts: a unit goes to the one of the latest touch, the next to the lowest ID.
+        let four = [click(0, 1, 6), click(20_000, 1, 8), click(40_000, 1, 7), click(60_000, 1, 9)];
+        let (_, four) = shares(&four, |_| Model::Linear).unwrap();
+        assert_eq!(four.iter().map(|share| share.publisher_id).collect::<Vec<_>>(), [9, 6, 7, 8]);
+        assert_eq!(split(102, &four), [26, 26, 25, 25]);
         let half = |publisher_id| Share { publisher_id, parts: 500_000 };
         assert_eq!(split(101, &[half(2), half(1)]), [51, 50]);
         let uneven = [Share { publisher_id: 1, parts: 666_667 }, Share { publisher_id: 2, parts: 333_333 }];

@@ -108,10 +108,12 @@ impl Interface {
             let is_there = clicks - before.0 >= least && reported - before.1 >= conversions;
             if is_there || Instant::now() > deadline {
                 let now = self.look(seen.before.links.is_some())?.since(seen.before);
-                let (books, mut problems) = books::compare(seen.clicked, &due, &now, seen.market, seen.recorded);
-                if problems.is_empty() || Instant::now() > deadline {
-                    let count = if problems.is_empty() { SAMPLE } else { SEARCHED };
-                    self.check_orders(seen, count, deadline, &mut problems)?;
+                let (books, sums) = books::compare(seen.clicked, &due, &now, seen.market, seen.recorded);
+                if sums.is_empty() || Instant::now() > deadline {
+                    // Orders first: they say the most.
+                    let mut problems =
+                        self.check_orders(seen, if sums.is_empty() { SAMPLE } else { SEARCHED }, deadline)?;
+                    problems.add(sums);
                     return Ok((books, problems));
                 }
             }
@@ -120,13 +122,8 @@ impl Interface {
     }
 
     /// Each by itself: who earns what of it.
-    fn check_orders(
-        &self,
-        seen: &Seen<'_>,
-        count: usize,
-        deadline: Instant,
-        problems: &mut Problems,
-    ) -> anyhow::Result<()> {
+    fn check_orders(&self, seen: &Seen<'_>, count: usize, deadline: Instant) -> anyhow::Result<Problems> {
+        let mut problems = Problems::default();
         let known: Vec<&Order> = seen.orders.iter().filter(|order| order.conversion_id.is_some()).collect();
         let step = known.len().div_ceil(count).max(1);
         for order in known.into_iter().step_by(step) {
@@ -145,7 +142,7 @@ impl Interface {
                 }
             }
         }
-        Ok(())
+        Ok(problems)
     }
 }
 

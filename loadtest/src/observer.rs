@@ -63,7 +63,7 @@ impl Observer {
             "{} {}/{:.0} s  {}/s{told}  p50 {}  p99 {}  worst {}  server {:.2} cores, {} MiB",
             self.name,
             second.at + 1,
-            self.seconds,
+            self.seconds.ceil(),
             second.answered,
             duration(second.p50_micros),
             duration(second.p99_micros),
