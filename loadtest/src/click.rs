@@ -97,10 +97,6 @@ pub fn write_label(label: usize, to: &mut Vec<u8>) {
     to.extend_from_slice(&[b's', b'0' + (label / 10 % 10) as u8, b'0' + (label % 10) as u8]);
 }
 
-pub fn label_of(text: &str) -> Option<usize> {
-    text.strip_prefix('s')?.parse().ok().filter(|label| *label < LABELS)
-}
-
 impl Answer {
     /// Takes from a header what is needed.
     pub fn hear(&mut self, name: &str, value: &[u8]) {
@@ -139,7 +135,6 @@ mod tests {
         click.write_target(&market, &mut target);
         let expected = "/click?offer_id=21&aff_id=105&url=https%3A%2F%2Fshop2.example%2Fp%2F55&sub1=s19";
         assert_eq!(String::from_utf8(target).unwrap(), expected);
-        assert_eq!((label_of("s19"), label_of("s20"), label_of("x")), (Some(19), None, None));
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Lane {
         let visits = self.open_connections(&stage, share_of(plan.connections, lanes, self.number).max(1));
         tokio::time::sleep_until(plan.begin.into()).await;
         let cpu = own_thread_cpu_us();
-        let seconds = tokio::task::spawn_local(tell_seconds(self.clone(), plan.begin, told.clone()));
+        let at = Rc::new(Cell::new(0));
+        let seconds = tokio::task::spawn_local(tell_seconds(self.clone(), plan.begin, at.clone(), told.clone()));
         if let Some(pacer) = &stage.pacer {
             pacer.run().await?;
         } else {
@@ -210,9 +211,8 @@ impl Lane {
             (tally.sent_late, tally.unsent) = (pacer.sent_late.get(), pacer.unsent.get());
             tally.clicks.failed += tally.unsent;
         }
-        let at = (plan.begin.elapsed().as_secs_f64()) as u64;
         // Whoever listened is gone when the run has failed.
-        let _ = told.send(Told::Second { at, tally: self.second.take() });
+        let _ = told.send(Told::Second { at: at.get(), tally: self.second.take() });
         let _ = told.send(Told::Stage(Box::new(tally)));
         Ok(())
     }
@@ -366,10 +366,10 @@ impl Lane {
     }
 }
 
-async fn tell_seconds(lane: Rc<Lane>, begin: Instant, told: Sender<Told>) {
+/// `at` is the second that has not been told yet.
+async fn tell_seconds(lane: Rc<Lane>, begin: Instant, at: Rc<Cell<u64>>, told: Sender<Told>) {
     let second = Duration::from_secs(1);
     let mut tick = tokio::time::interval_at((begin + second).into(), second);
-    let at = Cell::new(0);
     loop {
         tick.tick().await;
         let tally = lane.second.take();

@@ -22,6 +22,7 @@ mod observer;
 mod orders;
 mod outcome;
 mod pacer;
+mod place;
 mod problems;
 mod process;
 mod queue;

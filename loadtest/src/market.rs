@@ -115,24 +115,8 @@ impl Market {
         }
     }
 
-    /// The number of a link with this code.
-    pub fn number_of(&self, code: &str) -> Option<u64> {
-        match &self.links {
-            Links::Made(count) => code.strip_prefix('l')?.parse().ok().filter(|number| number < count),
-            Links::Listed(links) => links.iter().position(|link| link.code == code).map(|index| index as u64),
-        }
-    }
-
     pub fn offer(&self, id: u32) -> Option<&Offer> {
         self.offers.iter().find(|offer| offer.id == id)
-    }
-
-    pub fn publisher(&self, id: u32) -> Option<usize> {
-        match &self.links {
-            Links::Made(_) => id.checked_sub(FIRST_PUBLISHER).map(|index| index as usize),
-            Links::Listed(_) => self.publishers.iter().position(|known| *known == id),
-        }
-        .filter(|index| *index < self.publishers.len())
     }
 }
 
@@ -164,15 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_ids_are_found_again() {
+    fn links_are_named_by_their_number() {
         let market = Market::made(&scenario::Catalog::default());
-        for number in [0, 7, 999] {
+        for (number, named) in [(0, "l0"), (7, "l7"), (999, "l999")] {
             let mut code = Vec::new();
             market.write_code(number, &mut code);
-            assert_eq!(market.number_of(std::str::from_utf8(&code).unwrap()), Some(number));
+            assert_eq!(code, named.as_bytes());
         }
-        assert_eq!(market.number_of("l1000"), None);
-        assert_eq!((market.publisher(101), market.publisher(300), market.publisher(301)), (Some(0), Some(199), None));
         assert_eq!(market.offer(22).map(|offer| offer.merchant), Some(1));
+        assert_eq!(market.offer(23), None);
     }
 }

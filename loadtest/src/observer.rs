@@ -81,21 +81,21 @@ impl Observer {
     }
 
     /// `orders` are those of the stage in a round of their own.
-    pub fn rounds(self, tally: &StageTally, rate: Option<f64>) -> Vec<Round> {
+    pub fn rounds(&self, tally: &StageTally) -> Vec<Round> {
         let has_server = self.last.0 != 0;
         let per_click = |micros: u64| {
             (has_server && tally.clicks.answered > 0).then(|| micros as f64 / tally.clicks.answered as f64)
         };
         let clicks = Round {
             load: self.name.clone(),
-            planned_rate: rate.or(self.planned_rate),
+            planned_rate: self.planned_rate,
             seconds: self.seconds,
             cpu_micros_per_click: per_click(self.used.edge_us),
             process_cpu_micros_per_click: per_click(self.used.process_us),
             memory_kib: has_server.then_some(self.used.memory_kib),
             generator_busy: tally.busy,
             sent_late: tally.sent_late,
-            timeline: self.timeline,
+            timeline: self.timeline.clone(),
             ..round(&tally.clicks)
         };
         let orders =
@@ -157,7 +157,7 @@ mod tests {
         observer.second(1, &Tally::default(), std::process::id());
         assert_eq!(observer.rate(), 1.0);
         let stage = StageTally { clicks: tally, busy: 0.25, sent_late: 4, ..StageTally::default() };
-        let rounds = observer.rounds(&stage, None);
+        let rounds = observer.rounds(&stage);
         assert_eq!(rounds.len(), 1);
         assert_eq!(rounds[0].latency, [(100, 1), (300, 1)]);
         assert_eq!((rounds[0].planned_rate, rounds[0].sent_late, rounds[0].timeline.len()), (Some(1.0), 4, 2));

@@ -56,6 +56,7 @@ impl<T> Queue<T> {
         .await
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.borrow().waiting.len()
     }

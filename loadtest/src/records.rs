@@ -8,8 +8,15 @@ use anyhow::{Context, ensure};
 use crate::click_id::{ClickId, LENGTH};
 use crate::problems::Problems;
 
-/// Reads what the command prints; returns how many clicks there are. `ids` are those that were answered.
-pub fn check(mut command: Command, ids: Vec<ClickId>, problems: &mut Problems) -> anyhow::Result<u64> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub clicks: u64,
+    /// Answered, and not there.
+    pub lost: u64,
+}
+
+/// Reads what the command prints. `ids` are those that were answered.
+pub fn check(mut command: Command, ids: Vec<ClickId>, problems: &mut Problems) -> anyhow::Result<Found> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("afflux spool cat")?;
     let output = child.stdout.take().context("a pipe")?;
     let mut known = Known::new(ids, problems);
@@ -18,7 +25,7 @@ pub fn check(mut command: Command, ids: Vec<ClickId>, problems: &mut Problems) -
     child.stderr.take().context("a pipe")?.read_to_string(&mut said)?;
     ensure!(child.wait()?.success(), "afflux spool cat: {said}");
     known.tell(problems);
-    Ok(clicks)
+    Ok(Found { clicks, lost: known.seen.iter().filter(|seen| **seen == 0).count() as u64 })
 }
 
 struct Known {

@@ -10,19 +10,19 @@ use clap::Args;
 
 use crate::agents::Agents;
 use crate::books::Reported;
-use crate::expectation::{self, quantile};
 use crate::generator::Generator;
 use crate::lane::{End, Plan, StagePlan};
-use crate::ledger::{Interface, Seen};
+use crate::ledger::Seen;
 use crate::market::Market;
 use crate::observer::{BUSY, Observer, duration};
-use crate::outcome::{Outcome, Round, Subject};
+use crate::outcome::{Books, Outcome, Round, Subject};
+use crate::place::{Place, token};
 use crate::problems::Problems;
-use crate::scenario::{Running, Scenario, Stage};
+use crate::scenario::{Durability, Running, Scenario, Stage};
 use crate::schedule::Slope;
-use crate::server::{OPERATOR, Server};
-use crate::wire::{Connector, Target};
-use crate::{catalog, machine, process, records};
+use crate::tally::StageTally;
+use crate::wire::Connector;
+use crate::{catalog, expectation, machine, process, records};
 
 /// Between the word and the first arrival: connections are made meanwhile.
 const LEAD: Duration = Duration::from_millis(300);
@@ -61,20 +61,11 @@ pub struct Arguments {
     catalog: Option<String>,
 }
 
-/// Where clicks go: to a server of our own, or to one that was there.
-struct Place {
-    server: Option<Server>,
-    edges: Vec<Target>,
-    intakes: Vec<Target>,
-    interface: Interface,
-}
-
-/// What came of the stages.
-#[derive(Default)]
-struct Measured {
-    rounds: Vec<Round>,
-    /// For each stage, warm-ups too: its first round, what was answered a second, and how many arrivals were not sent.
-    stages: Vec<(Stage, Round, f64, u64)>,
+/// A stage that is over, and what was seen of it.
+struct Done {
+    stage: Stage,
+    observer: Observer,
+    tally: StageTally,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -85,7 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let home = arguments.out.join("server");
     let (server_cores, lane_cores) = divide(&process::cores(), &scenario);
     let market = Arc::new(market(&scenario)?);
-    let mut place = Place::find(arguments, &scenario, &home, &server_cores, &market)?;
+    let mut place = Place::find(&scenario, &market, &arguments.afflux, &home, &server_cores)?;
     let began = jiff::Timestamp::now();
     let with_links = market.links_count() <= 20_000;
     let before = place.interface.look(with_links).context("the books before the run")?;
@@ -102,50 +93,68 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         lanes: lane_cores.len().max(1),
     });
     let mut generator = Generator::start(plan, &lane_cores)?;
-    let mut measured = measure(&scenario, &market, &mut generator, &mut place)?;
+    let mut done = measure(&scenario, &market, &mut generator, &mut place)?;
     let patience = Duration::from_millis(scenario.mix.conversion_delay_max_ms * 3) + Duration::from_secs(30);
     let mut end = generator.finish(Instant::now() + patience)?;
-    let is_right = close_books(&mut place, &mut end, &market, &before, &mut measured)?;
-    let runs = measured.stages.iter().map(|(stage, round, rate, unsent)| expectation::Run {
-        stage,
-        round,
-        rate: *rate,
-        unsent: *unsent,
-    });
-    let runs: Vec<expectation::Run<'_>> = runs.collect();
-    let missed = expectation::missed(&scenario.expect, &runs);
-    missed.iter().for_each(|told| eprintln!("not as expected: {told}"));
-    let machine = machine::machine(&arguments.out);
-    let name = place.server.as_ref().map_or("a running Afflux".into(), |_| {
-        format!("Afflux, {:?}", scenario.server.durability).to_lowercase().replacen('a', "A", 1)
-    });
-    if let Some(server) = place.server {
-        server.stop()?;
+    if let Some(last) = done.last_mut() {
+        last.tally.orders.add(&end.late_orders);
     }
+    let (books, lost) = close_books(&place, &mut end, &market, &before)?;
+    let is_right = books.problems.is_empty();
+    let missed = expectation::missed(&scenario.expect, &done.iter().map(Done::run).collect::<Vec<_>>());
+    missed.iter().for_each(|told| eprintln!("not as expected: {told}"));
+    let name = match (&place.server, scenario.server.durability) {
+        (None, _) => "Afflux that runs already",
+        (Some(_), Durability::Disk) => "Afflux, disk",
+        (Some(_), Durability::Process) => "Afflux, process",
+    };
     let outcome = Outcome {
         title: scenario.title.clone(),
         began: began.to_string(),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         commit: machine::commit(),
-        machine,
+        machine: machine::machine(&arguments.out),
         subjects: vec![Subject {
-            name,
+            name: name.into(),
             recorded_first: Some("yes".into()),
-            missing_after_kill: None,
-            rounds: measured.rounds,
+            missing_after_kill: lost
+                .filter(|_| scenario.faults.kill_every_s.is_some())
+                .map(|lost| (lost, books.answered)),
+            rounds: rounds(&done, books),
         }],
     };
     let path = arguments.out.join("outcome.json");
     std::fs::write(&path, serde_json::to_vec(&outcome)?)?;
+    eprintln!("written: {}", path.display());
+    if let Some(server) = place.server {
+        server.stop()?;
+    }
     if !is_right || !missed.is_empty() {
-        eprintln!("written: {}; what the server wrote stays in {}", path.display(), home.display());
+        eprintln!("what the server wrote stays in {}", home.display());
         return Ok(ExitCode::FAILURE);
     }
     if home.exists() {
         std::fs::remove_dir_all(&home)?;
     }
-    eprintln!("written: {}", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+impl Done {
+    fn run(&self) -> expectation::Run<'_> {
+        let timeline = &self.observer.timeline;
+        expectation::Run { stage: &self.stage, tally: &self.tally, timeline, rate: self.observer.rate() }
+    }
+}
+
+/// Those that are written down; the books stand in the last one of clicks.
+fn rounds(done: &[Done], books: Books) -> Vec<Round> {
+    let written = done.iter().filter(|done| !done.stage.warms_up);
+    let mut rounds: Vec<Round> = written.flat_map(|done| done.observer.rounds(&done.tally)).collect();
+    // Orders have rounds of their own, without a timeline.
+    if let Some(last) = rounds.iter_mut().rev().find(|round| !round.timeline.is_empty()) {
+        last.books = Some(books);
+    }
+    rounds
 }
 
 fn scenario(arguments: &Arguments) -> anyhow::Result<Scenario> {
@@ -183,71 +192,10 @@ fn divide(cores: &[usize], scenario: &Scenario) -> (Vec<usize>, Vec<usize>) {
     (cores[..count].to_vec(), own)
 }
 
-/// Tokens of a server that runs already, as `make cluster` and `make run` have them, or from the environment.
-fn token(variable: &str, default: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| default.into())
-}
-
 fn market(scenario: &Scenario) -> anyhow::Result<Market> {
     match &scenario.catalog.file {
         Some(file) => catalog::read(Path::new(file), &token("AFFLUX_MERCHANT_TOKEN", "secret"), jiff::Timestamp::now()),
         None => Ok(Market::made(&scenario.catalog)),
-    }
-}
-
-impl Place {
-    fn find(
-        arguments: &Arguments,
-        scenario: &Scenario,
-        home: &Path,
-        cores: &[usize],
-        market: &Market,
-    ) -> anyhow::Result<Place> {
-        if let Some(running) = &scenario.running {
-            let targets = |urls: &[String]| urls.iter().map(|url| Target::parse(url)).collect::<Result<Vec<_>, _>>();
-            let interface = Interface {
-                console: Target::parse(&running.console_url)?,
-                admins: targets(&running.admin_urls)?,
-                operator_token: token("AFFLUX_OPERATOR_TOKEN", OPERATOR),
-            };
-            let (edges, intakes) = (targets(&running.edge_urls)?, targets(&running.intake_urls)?);
-            return Ok(Place { server: None, edges, intakes, interface });
-        }
-        let server = Server::start(&arguments.afflux, home, cores, scenario, market)?;
-        let addresses = server.addresses;
-        let edge = match addresses.edge_tls.filter(|_| scenario.load.tls) {
-            Some(tls) => Target::local(tls, true),
-            None => Target::local(addresses.edge, false),
-        };
-        let console = Target::local(addresses.api, false);
-        let admins = vec![Target::local(addresses.admin, false)];
-        let interface = Interface { console: console.clone(), admins, operator_token: OPERATOR.into() };
-        Ok(Place { server: Some(server), edges: vec![edge], intakes: vec![console], interface })
-    }
-
-    fn pid(&self) -> u32 {
-        self.server.as_ref().map_or(0, Server::pid)
-    }
-
-    /// What goes wrong, or on, in this second of a run.
-    fn strike(&mut self, scenario: &Scenario, market: &Market, second: u64) -> anyhow::Result<()> {
-        let is_time = |every: Option<u64>| every.is_some_and(|every| second % every == 0);
-        let faults = &scenario.faults;
-        if is_time(faults.scrape_every_s) {
-            for admin in &self.interface.admins {
-                self.interface.metrics(admin)?;
-            }
-        }
-        if let Some(server) = &mut self.server {
-            if is_time(faults.reload_every_s) {
-                server.rewrite(market)?;
-            }
-            if is_time(faults.kill_every_s) {
-                eprintln!("kill -9");
-                server.kill_and_start()?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -256,8 +204,8 @@ fn measure(
     market: &Market,
     generator: &mut Generator,
     place: &mut Place,
-) -> anyhow::Result<Measured> {
-    let (mut measured, mut peak, mut second) = (Measured::default(), 0.0, 0);
+) -> anyhow::Result<Vec<Done>> {
+    let (mut done, mut peak, mut second) = (Vec::new(), 0.0, 0);
     for stage in &scenario.stages {
         let slope = slope(stage, peak);
         let rate = slope.map(|slope| slope.from_per_s.max(slope.to_per_s));
@@ -277,14 +225,10 @@ fn measure(
         if stage.finds_peak {
             peak = rate;
         }
-        let rounds = observer.rounds(&tally, None);
-        show(&rounds[0], rate, tally.unsent);
-        measured.stages.push((stage.clone(), rounds[0].clone(), rate, tally.unsent));
-        if !stage.warms_up {
-            measured.rounds.extend(rounds);
-        }
+        show(&observer, &tally);
+        done.push(Done { stage: stage.clone(), observer, tally });
     }
-    Ok(measured)
+    Ok(done)
 }
 
 fn slope(stage: &Stage, peak: f64) -> Option<Slope> {
@@ -295,9 +239,11 @@ fn slope(stage: &Stage, peak: f64) -> Option<Slope> {
     Some(Slope { from_per_s, to_per_s: stage.to_rate_per_s.unwrap_or(from_per_s), seconds: stage.seconds })
 }
 
-fn show(round: &Round, rate: f64, unsent: u64) {
-    let planned = round.planned_rate.map_or("a closed loop".into(), |rate| format!("planned {rate:.0}/s"));
-    let at = |part| duration(quantile(&round.latency, part));
+fn show(observer: &Observer, tally: &StageTally) {
+    let round = &observer.rounds(tally)[0];
+    let (planned, rate) =
+        (round.planned_rate.map_or("a closed loop".into(), |rate| format!("planned {rate:.0}/s")), observer.rate());
+    let at = |part| duration(tally.clicks.latency.value_at_quantile(part));
     eprintln!(
         "== {}: {planned}, {rate:.0}/s answered; {} answered, {} told 503, {} failed; p50 {}, p99 {}, p99.9 {}, worst {}",
         round.load,
@@ -312,33 +258,27 @@ fn show(round: &Round, rate: f64, unsent: u64) {
     if let (Some(edge), Some(process)) = (round.cpu_micros_per_click, round.process_cpu_micros_per_click) {
         eprintln!("   server: {edge:.2} us of its edge threads a click, {process:.2} us of the whole process");
     }
-    eprintln!(
-        "   generator: {:.0} % busy, {} sent late, {unsent} not sent",
-        round.generator_busy * 100.0,
-        round.sent_late
-    );
+    let (busy, unsent) = (round.generator_busy * 100.0, tally.unsent);
+    eprintln!("   generator: {busy:.0} % busy, {} sent late, {unsent} not sent", round.sent_late);
     if round.planned_rate.is_some() && (round.generator_busy >= BUSY || round.sent_late * 100 > round.answered) {
         eprintln!("   the generator was the limit: these latencies are its own");
     }
 }
 
-/// True: the books are right. What is in them stands in the last round of clicks.
+/// The books, and how many answered clicks no spool holds, where somebody could look.
 fn close_books(
-    place: &mut Place,
+    place: &Place,
     end: &mut End,
     market: &Market,
     before: &Reported,
-    measured: &mut Measured,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<(Books, Option<u64>)> {
     eprintln!("closing the books ...");
     let mut problems = std::mem::take(&mut end.problems);
-    let recorded = match &place.server {
-        Some(server) if end.clicked.has_all_ids() => {
-            let ids = end.clicked.take_ids();
-            Some(records::check(server.command(&["spool", "cat"]), ids, &mut problems)?)
-        }
-        _ => None,
-    };
+    let (mut recorded, mut lost) = (None, None);
+    if let Some(server) = place.server.as_ref().filter(|_| end.clicked.has_all_ids()) {
+        let found = records::check(server.command(&["spool", "cat"]), end.clicked.take_ids(), &mut problems)?;
+        (recorded, lost) = (Some(found.clicks), Some(found.lost));
+    }
     let seen = Seen { clicked: &end.clicked, orders: &end.orders, recorded, market, before };
     // As slow as 10,000 clicks a second on a machine that does something else too.
     let deadline = Instant::now() + Duration::from_secs(60 + end.clicked.answered / 10_000);
@@ -346,16 +286,11 @@ fn close_books(
     problems.add(more);
     report(&books, end, &problems);
     books.problems = problems.into_lines();
-    let is_right = books.problems.is_empty();
     books.problems.iter().for_each(|problem| eprintln!("wrong: {problem}"));
-    // Orders have rounds of their own, without a timeline.
-    if let Some(last) = measured.rounds.iter_mut().rev().find(|round| !round.timeline.is_empty()) {
-        last.books = Some(books);
-    }
-    Ok(is_right)
+    Ok((books, lost))
 }
 
-fn report(books: &crate::outcome::Books, end: &End, problems: &Problems) {
+fn report(books: &Books, end: &End, problems: &Problems) {
     let accepted = end.orders.iter().filter(|order| order.conversion_id.is_some()).count();
     let refunds = end.orders.iter().filter(|order| order.refunded.is_some()).count();
     eprintln!(
