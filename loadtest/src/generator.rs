@@ -53,7 +53,8 @@ impl Generator {
         while ended < self.commands.len() {
             let whole = stage.begin + Duration::from_secs(next + 1) + TOLD_WITHIN;
             match self.told.recv_timeout(whole.saturating_duration_since(Instant::now())) {
-                Ok(Told::Second { at, tally }) => seconds.entry(at).or_default().add(&tally),
+                // A lane that had no processor tells late: what it tells is in the second in which it is heard.
+                Ok(Told::Second { at, tally }) => seconds.entry(at.max(next)).or_default().add(&tally),
                 Ok(Told::Stage(tally)) => {
                     sum.add(&tally);
                     ended += 1;
@@ -69,7 +70,7 @@ impl Generator {
             }
         }
         for (at, tally) in seconds.into_iter().filter(|(_, tally)| tally.answered + tally.failed + tally.refused > 0) {
-            each_second(at.max(next), &tally)?;
+            each_second(at, &tally)?;
         }
         Ok(sum)
     }

@@ -157,7 +157,8 @@ pub struct Faults {
 pub struct Expect {
     /// Answered a second in each stage of more than the peak, of the peak.
     pub goodput_peak_percent: Option<f64>,
-    /// Anonymous memory of the server: the largest seen after the first fifth of the run, beyond the largest before.
+    /// Anonymous memory of the server: the largest of the second half of the run, beyond the largest of the first, in which
+    /// what is kept in memory fills.
     pub memory_growth_mib: Option<u64>,
     /// Clicks that were neither answered nor told 503, of all that were planned.
     pub failed_percent: Option<f64>,
