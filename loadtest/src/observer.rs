@@ -59,8 +59,13 @@ impl Observer {
         } else {
             format!("  {refused} told 503  {} failed", second.failed)
         };
+        let server = if self.last.0 == 0 {
+            String::new()
+        } else {
+            format!("  server {:.2} cores, {} MiB", second.cpu, second.memory_kib / 1024)
+        };
         eprintln!(
-            "{} {}/{:.0} s  {}/s{told}  p50 {}  p99 {}  worst {}  server {:.2} cores, {} MiB",
+            "{} {}/{:.0} s  {}/s{told}  p50 {}  p99 {}  worst {}{server}",
             self.name,
             second.at + 1,
             self.seconds.ceil(),
@@ -68,8 +73,6 @@ impl Observer {
             duration(second.p50_micros),
             duration(second.p99_micros),
             duration(second.worst_micros),
-            second.cpu,
-            second.memory_kib / 1024
         );
     }
 

@@ -42,6 +42,9 @@ pub struct Arguments {
     rate: Option<f64>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// How long the books may take to close; a minute and more for many clicks where it is not said.
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<u64>,
     /// Where outcome.json is written, and the server writes meanwhile.
     #[arg(long, value_name = "DIR", default_value = "target/loadtest")]
     out: PathBuf,
@@ -99,7 +102,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(last) = done.last_mut() {
         last.tally.orders.add(&end.late_orders);
     }
-    let (books, lost) = close_books(&place, &mut end, &market, &before)?;
+    let (books, lost) = close_books(&place, &mut end, &market, &before, arguments.patience)?;
     let is_right = books.problems.is_empty();
     let missed = expectation::missed(&scenario.expect, &done.iter().map(Done::run).collect::<Vec<_>>());
     missed.iter().for_each(|told| eprintln!("not as expected: {told}"));
@@ -271,6 +274,7 @@ fn close_books(
     end: &mut End,
     market: &Market,
     before: &Reported,
+    patience_s: Option<u64>,
 ) -> anyhow::Result<(Books, Option<u64>)> {
     eprintln!("closing the books ...");
     let mut problems = std::mem::take(&mut end.problems);
@@ -281,7 +285,7 @@ fn close_books(
     }
     let seen = Seen { clicked: &end.clicked, orders: &end.orders, recorded, market, before };
     // As slow as 10,000 clicks a second on a machine that does something else too.
-    let deadline = Instant::now() + Duration::from_secs(60 + end.clicked.answered / 10_000);
+    let deadline = Instant::now() + Duration::from_secs(patience_s.unwrap_or(60 + end.clicked.answered / 10_000));
     let (mut books, more) = place.interface.close(&seen, deadline)?;
     problems.add(more);
     report(&books, end, &problems);
