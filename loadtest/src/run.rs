@@ -162,13 +162,14 @@ fn rounds(done: &[Done], books: Books) -> Vec<Round> {
 
 fn scenario(arguments: &Arguments) -> anyhow::Result<Scenario> {
     let mut scenario = Scenario::load(&arguments.scenario)?;
-    if let Some(seconds) = arguments.seconds {
-        ensure!(seconds > 0.0, "--seconds: more than 0 is allowed");
-        scenario = scenario.with_seconds(seconds);
-    }
     if let Some(rate) = arguments.rate {
         ensure!(rate > 0.0, "--rate: more than 0 is allowed");
         scenario = scenario.with_rate(rate);
+    }
+    // Behind the rate, which may do without the search for the peak.
+    if let Some(seconds) = arguments.seconds {
+        ensure!(seconds > 0.0, "--seconds: more than 0 is allowed");
+        scenario = scenario.with_seconds(seconds);
     }
     if let Some(console) = &arguments.console {
         ensure!(
