@@ -51,7 +51,8 @@ impl Server {
         scenario: &Scenario,
         market: &Market,
     ) -> anyhow::Result<Server> {
-        let binary = std::fs::canonicalize(binary).with_context(|| format!("--afflux: {}: `make build` makes target/dist/afflux", binary.display()))?;
+        let binary = std::fs::canonicalize(binary)
+            .with_context(|| format!("--afflux: {}: `make build` makes target/dist/afflux", binary.display()))?;
         if home.exists() {
             std::fs::remove_dir_all(home)?;
         }

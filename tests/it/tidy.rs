@@ -250,7 +250,9 @@ fn every_metric_is_documented() {
 fn nothing_is_left_unfinished() {
     let marks = ["todo!", "unimplemented!", concat!("FIX", "ME"), concat!("XX", "X "), "#[ignore", "dbg!("];
     let mut found = Vec::new();
-    for (path, text) in ["src", "tests", "benches", "loadtest/src", "loadtest/tests"].iter().flat_map(|place| rust_files(place)) {
+    for (path, text) in
+        ["src", "tests", "benches", "loadtest/src", "loadtest/tests"].iter().flat_map(|place| rust_files(place))
+    {
         let lines = text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
         found.extend(lines.map(|line| format!("{}: {}", path.display(), line.trim())));
     }
