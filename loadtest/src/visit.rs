@@ -45,7 +45,7 @@ pub async fn http1(lane: Rc<Lane>, stage: Rc<StageRun>, number: usize) {
                 used = lane.answered(&stage, &click, planned, &heard.answer);
                 if closes {
                     wait_for_end(wire.take(), &mut bytes).await;
-                    from = from.wrapping_add(0x1_0001);
+                    from = from.wrapping_add(1);
                 } else if heard.answer.closes {
                     wire = None;
                 }
