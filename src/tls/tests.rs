@@ -57,6 +57,13 @@ pub fn made(names: &str, algorithm: &str, days: u32) -> Made {
     made
 }
 
+/// What a listener needs of it.
+pub fn server(made: &Made) -> std::sync::Arc<Server> {
+    let sources = of_pair(made.pair());
+    let loaded = sources.load(now()).unwrap_or_else(|violations| panic!("{violations}"));
+    Server::new(sources, loaded).unwrap()
+}
+
 fn now() -> TimeMs {
     WallClock::start().now()
 }
