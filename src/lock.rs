@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// Between looks whether the process that holds it is gone.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between looks whether the process that holds it is gone. A look is a system call; what waits is everything that was
+/// written meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Held while it lives, or while its process does.
 pub struct Lock {
@@ -44,7 +45,7 @@ impl Lock {
                 Ok(lock) => return Some(lock),
                 Err(error) => error,
             };
-            // Said once for each reason, not twice a second.
+            // Said once for each reason, not at each look.
             if told.replace(error.kind()) != Some(error.kind()) {
                 let (lock, Doing { it, done }) = (path.display(), doing);
                 match error.kind() {

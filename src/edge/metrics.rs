@@ -57,11 +57,23 @@ impl Metrics {
     }
 }
 
-/// Sums the workers. `turned_away` are the connections that their door answered 503 before a worker could.
-pub fn write(workers: &[Arc<Metrics>], turned_away: u64, page: &mut Page) {
+/// What their door answered before a worker could.
+pub struct Unheard {
+    /// 503.
+    pub turned_away: u64,
+    /// 431 in HTTP/2.
+    pub too_large: u64,
+}
+
+/// Sums the workers.
+pub fn write(workers: &[Arc<Metrics>], unheard: &Unheard, page: &mut Page) {
     let sum = |counter: &dyn Fn(&Metrics) -> u64| workers.iter().map(|worker| counter(worker)).sum::<u64>();
     let counted = OUTCOMES.map(|(outcome, name)| {
-        let unheard = if outcome == Outcome::Overloaded { turned_away } else { 0 };
+        let unheard = match outcome {
+            Outcome::Overloaded => unheard.turned_away,
+            Outcome::BadRequest => unheard.too_large,
+            _ => 0,
+        };
         ([("outcome", name)], unheard + sum(&|m| m.outcomes[outcome as usize].value()))
     });
     let samples: Vec<_> = counted.iter().map(|(label, value)| (&label[..], *value)).collect();

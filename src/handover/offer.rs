@@ -51,7 +51,9 @@ impl Offer {
 }
 
 impl Offered {
+    /// Makes the directory where there is none: a role that keeps nothing on its disk has not made it.
     pub fn at(path: &Path, role: &'static str, offer: Arc<Offer>) -> io::Result<Offered> {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         Ok(Offered { listener: wire::listen(path)?, offer, role })
     }
 

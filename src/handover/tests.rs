@@ -112,6 +112,15 @@ fn p10_nobody_there_is_no_error_and_what_is_left_of_a_dead_process_is_nobody() {
 }
 
 #[test]
+fn p10_who_keeps_nothing_on_its_disk_can_be_taken_over_from_too() {
+    let home = tempfile::tempdir().unwrap();
+    let path = socket_path(&home.path().join("data/of/a/console"), "console");
+    let offered = Offered::at(&path, "console", Arc::default()).unwrap();
+    assert!(path.exists());
+    drop(offered);
+}
+
+#[test]
 fn p10_only_this_user_may_ask() {
     use std::os::unix::fs::PermissionsExt;
     let home = tempfile::tempdir().unwrap();

@@ -66,6 +66,9 @@ impl FrameGuard {
         if tally.resets > 0 {
             places.http2.resets.add_shared(tally.resets);
         }
+        if tally.too_large > 0 {
+            places.http2.too_large.add_shared(tally.too_large);
+        }
         let waits = |wait: Wait, is_new: bool, waits: bool| {
             if is_new || !waits {
                 watch.ends(wait);
@@ -77,10 +80,10 @@ impl FrameGuard {
         waits(Wait::Head, false, self.coming.is_within_control() || self.streams.in_headers());
         waits(Wait::Body, tally.body_ended, self.streams.any_has_body());
         waits(Wait::Write, tally.answered, self.is_stuck || self.streams.any_is_answered());
-        let (is_idle, is_draining) = (self.streams.are_none(), places.door.is_draining());
-        waits(Wait::Idle, false, is_idle && !is_draining);
+        let (is_idle, is_leaving) = (self.streams.are_none(), places.door.is_draining() || watch.is_leaving());
+        waits(Wait::Idle, false, is_idle && !is_leaving);
         if !self.place.is_surplus {
-            waits(Wait::Farewell, false, is_idle && is_draining);
+            waits(Wait::Farewell, false, is_idle && is_leaving);
         }
     }
 

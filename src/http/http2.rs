@@ -1,4 +1,4 @@
-//! One connection that speaks HTTP/2: hyper's, and what it does when the door drains.
+//! One connection that speaks HTTP/2: hyper's, and what it says when the door drains or nothing was asked for too long.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -87,9 +87,9 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.is_last {
-            // In this order, or the drain might begin in between.
-            self.watch.hears_of_drain(cx.waker());
-            if self.places.door.is_draining() {
+            // In this order, or it might be told in between.
+            self.watch.says_goodbye(cx.waker());
+            if self.places.door.is_draining() || self.watch.is_leaving() {
                 self.say_last();
             }
         }

@@ -35,7 +35,7 @@ pub const STREAMS: u32 = 100;
 pub const PATH_BYTES: usize = 8_000;
 /// A list of fields as RFC 9113 6.5.2 counts it; more: 431.
 pub const LIST_BYTES: usize = 16_384;
-/// A list so long is not kept while it is read; h2 answers 431 itself, and no service counts that.
+/// A list so long is not kept while it is read; h2 answers 431 itself, and no service hears of it: `Streams` counts that.
 pub const UNREADABLE_LIST_BYTES: u32 = 32_768;
 /// Payload of one frame; more is an error of the connection.
 pub const FRAME_BYTES: u32 = 16_384;

@@ -26,6 +26,8 @@ mod guard;
 mod handshake;
 mod head;
 mod http2;
+#[cfg(test)]
+mod http2_tests;
 mod limits;
 mod listen;
 mod places;

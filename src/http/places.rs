@@ -59,6 +59,8 @@ pub struct Http2Counts {
     pub resets: Counter,
     /// Connections that were ended because too much was said there that is no request.
     pub floods: Counter,
+    /// Answered 431 unread; no service counts these.
+    pub too_large: Counter,
 }
 
 impl Door {

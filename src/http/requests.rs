@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -119,15 +119,18 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(answer) = ready!(self.answer.as_mut().poll(cx));
-        let is_empty = self.is_head || answer.body().is_end_stream();
-        Poll::Ready(Ok(if is_empty { without_body(answer) } else { answer.map(|body| Answer(Some(body))) }))
+        // hyper says the length of an answer without a body in HTTP/1 alone, and what h2 itself answers is known by that.
+        let is_bodiless = self.is_head || answer.body().is_end_stream();
+        Poll::Ready(Ok(if is_bodiless { without_body(answer) } else { answer.map(|body| Answer(Some(body))) }))
     }
 }
 
-/// hyper leaves out the body of an answer to HEAD in HTTP/1 alone, and says there alone that one is empty.
+/// hyper leaves out the body of an answer to HEAD in HTTP/1 alone.
 fn without_body<B: Body>(answer: Response<B>) -> Response<Answer<B>> {
     let (mut head, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // RFC 9110 8.6: nor is there a length where there can be no body.
+    let may_have_one = !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = body.size_hint().exact().filter(|_| may_have_one) {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     Response::from_parts(head, Answer(None))

@@ -17,6 +17,9 @@ const SMALL_BYTES: u32 = 256;
 /// Streams that may be open here: those that are served, and those of which h2 has not yet said that they are too many.
 /// One more, and the connection ends.
 const MOST_OPEN: usize = 1_024;
+/// No answer of a service is shorter as a list of fields: status, date and a length of two bytes, a number and its own
+/// length, which is never put into HPACK's table. h2's own answer to a list that is too large is a status alone.
+const SHORTEST_ANSWER_BYTES: u32 = 6;
 
 /// The client says too much that is no request.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Tally {
     pub body_ended: bool,
     /// A part of an answer was sent.
     pub answered: bool,
+    /// Answered by h2 itself, as there was too much to read: 431.
+    pub too_large: u64,
 }
 
 impl Streams {
@@ -95,6 +100,8 @@ impl Streams {
                 }
                 if frame.ends_stream() {
                     self.gain(SPARE_EACH_ANSWER);
+                    let is_status_alone = frame.kind == HEADERS && frame.length < SHORTEST_ANSWER_BYTES;
+                    self.tally.too_large += u64::from(is_status_alone);
                     self.close(frame.stream);
                 } else if let Some(stream) = self.stream(frame.stream) {
                     stream.is_answered = true;
@@ -243,5 +250,16 @@ mod tests {
         streams.went(frame(9, HEADERS, 5, 3));
         streams.went(frame(4, RST_STREAM, 0, 3));
         assert!(streams.are_none() && !streams.any_has_body());
+    }
+
+    #[test]
+    fn e33_an_answer_of_a_status_alone_is_one_that_no_service_made() {
+        let mut streams = Streams::new(1);
+        for (id, length, flags) in [(1, 1, 5), (3, 5, 5), (5, 6, 5), (7, 1, 4)] {
+            streams.came(frame(9, HEADERS, 5, id), 1).unwrap();
+            streams.went(frame(length, HEADERS, flags, id));
+        }
+        streams.went(frame(0, DATA, 1, 7));
+        assert_eq!((streams.tally.too_large, streams.are_none()), (2, true));
     }
 }

@@ -17,17 +17,22 @@ use tokio::sync::watch;
 use super::*;
 
 /// A door whose service answers 200 with what it understood, or with the refusal's status.
-struct TestDoor {
-    address: SocketAddr,
-    door: Arc<Door>,
+pub struct TestDoor {
+    pub address: SocketAddr,
+    pub door: Arc<Door>,
     answered: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
 }
 
 fn open(bodies: Bodies, limits: Limits) -> TestDoor {
-    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
+    open_at(bodies, limits, Listener::plain)
+}
+
+pub fn open_at(bodies: Bodies, limits: Limits, at: impl FnOnce(std::net::TcpListener) -> Listener) -> TestDoor {
+    let socket = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = at(socket);
     let answered = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = watch::channel(false);
     let (end, ended) = mpsc::channel();
@@ -44,7 +49,7 @@ fn open(bodies: Bodies, limits: Limits) -> TestDoor {
             })
         };
         let here = tokio::task::LocalSet::new();
-        here.block_on(&runtime, serve(Listener::plain(listener), of_thread, service_for, OnThread, stopped)).unwrap();
+        here.block_on(&runtime, serve(listener, of_thread, service_for, OnThread, stopped)).unwrap();
         end.send(()).unwrap();
     });
     TestDoor { address, door, answered, stop, ended }
@@ -118,7 +123,7 @@ fn statuses(answers: &str) -> Vec<u16> {
 
 const LAST: &str = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
-fn brief() -> Limits {
+pub fn brief() -> Limits {
     let ms = Duration::from_millis;
     Limits { head: ms(200), idle: ms(300), write: ms(300), farewell: ms(500), ..Limits::new(100) }
 }

@@ -28,11 +28,13 @@ pub struct Watch {
     idle: AtomicU32,
     /// 1 once a head was complete.
     asked: AtomicU32,
+    /// 1 once it was told to say goodbye, as it was idle for too long.
+    leaving: AtomicU32,
     task: OnceLock<AbortHandle>,
     goodbye: Mutex<Goodbye>,
 }
 
-/// A connection that has something to say when the door drains (HTTP/2: GOAWAY).
+/// A connection that has something to say before its end (HTTP/2: GOAWAY).
 #[derive(Default)]
 struct Goodbye {
     is_said: bool,
@@ -83,8 +85,9 @@ impl Watch {
         self.asked.store(1, Relaxed);
     }
 
-    /// Wakes the connection when the door drains. From then on its goodbye has a time, and its idleness none.
-    pub fn hears_of_drain(&self, waker: &Waker) {
+    /// Wakes the connection when the door drains or when it was idle for too long. From then on its goodbye has a time, and
+    /// its idleness none.
+    pub fn says_goodbye(&self, waker: &Waker) {
         let mut goodbye = self.goodbye();
         goodbye.is_said = true;
         if !goodbye.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -92,13 +95,18 @@ impl Watch {
         }
     }
 
+    /// It was idle for too long, and says goodbye.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed) != 0
+    }
+
     fn goodbye(&self) -> MutexGuard<'_, Goodbye> {
         // Nothing under this lock panics half way.
         self.goodbye.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Whether it says goodbye itself, now that it has been told.
-    fn tell_of_drain(&self) -> bool {
+    /// Whether it says goodbye itself, now that it has been told to.
+    fn tell_goodbye(&self) -> bool {
         let mut goodbye = self.goodbye();
         if let Some(waker) = goodbye.waker.take() {
             waker.wake();
@@ -121,7 +129,7 @@ impl Watch {
         // While draining nobody waits for a further request, and only a little for the first.
         let idle = match (draining, self.asked.load(Relaxed)) {
             (false, _) => limits.idle,
-            (true, _) if self.tell_of_drain() => Duration::MAX,
+            (true, _) if self.tell_goodbye() => Duration::MAX,
             (true, 0) => DRAIN_FIRST,
             (true, _) => Duration::ZERO,
         };
@@ -131,10 +139,23 @@ impl Watch {
             || overdue(&self.body, limits.body)
             || overdue(&self.write, limits.write)
             || overdue(&self.farewell, limits.farewell)
-            || overdue(&self.idle, idle)
+            || overdue(&self.idle, idle) && !self.is_sent_away(now)
         {
             self.end();
         }
+    }
+
+    /// Whether it says goodbye before it ends: from now on that has a time. What the client asks before it hears of it is
+    /// answered.
+    fn is_sent_away(&self, now: u32) -> bool {
+        // Before it is woken by it.
+        self.leaving.store(1, Relaxed);
+        let is_said = self.tell_goodbye();
+        if is_said {
+            self.ends(Wait::Idle);
+            self.starts(Wait::Farewell, now);
+        }
+        is_said
     }
 
     fn since(&self, wait: Wait) -> &AtomicU32 {

@@ -55,7 +55,10 @@ pub fn answering(house: &House, answering: Answering) -> Admin {
     let (spools, visitors, lists) = (house.spools.clone(), edge_door.clone(), house.lists.clone());
     let spool_state = spools.clone();
     let mut admin = base(house);
-    admin.metrics.push(Box::new(move |page| edge::metrics::write(&edge, visitors.turned_away(), page)));
+    admin.metrics.push(Box::new(move |page| {
+        let (turned_away, too_large) = (visitors.turned_away(), visitors.http2(|counts| &counts.too_large));
+        edge::metrics::write(&edge, &edge::metrics::Unheard { turned_away, too_large }, page);
+    }));
     admin.metrics.push(Box::new(move |page| lists.write_metrics(page)));
     admin.metrics.push(Box::new(move |page| doors(&edge_door, &api_door, page)));
     admin.metrics.push(Box::new(move |page| tls.write_metrics(page)));
@@ -90,6 +93,8 @@ fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
     page.counter("afflux_http2_requests_total", help, &of(|door| door.http2(|counts| &counts.requests)));
     let help = "Streams of HTTP/2 that clients reset.";
     page.counter("afflux_http2_resets_total", help, &of(|door| door.http2(|counts| &counts.resets)));
+    let help = "Streams of HTTP/2 that were answered 431 unread.";
+    page.counter("afflux_http2_too_large_total", help, &of(|door| door.http2(|counts| &counts.too_large)));
     let help = "Connections of HTTP/2 that were ended because too much was said there that is no request.";
     page.counter("afflux_http2_floods_total", help, &of(|door| door.http2(|counts| &counts.floods)));
 }

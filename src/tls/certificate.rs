@@ -25,6 +25,8 @@ pub struct Certificate {
     /// In lower case; `*.` in front of a wildcard.
     pub names: Vec<String>,
     pub not_after: TimeMs,
+    /// When it was read. It is served all the same: those for other names are good.
+    pub is_expired: bool,
     pub algorithm: Algorithm,
     pub(super) key: Arc<CertifiedKey>,
     /// What is allowed and unwise.
@@ -86,13 +88,10 @@ impl Certificate {
                 return Err(of_key(format!("not the key of {file}; the key that it was made for is allowed")));
             }
         }
-        if facts.not_after <= now {
-            let at = facts.not_after.to_rfc3339();
-            return Err(of_certificate(format!("expired at {at}; a certificate that is valid is allowed")));
-        }
         let warnings = warnings(pair, &facts, now);
         let Facts { names, not_after, .. } = facts;
-        Ok(Certificate { file: pair.certificate.clone(), names, not_after, algorithm, key: Arc::new(key), warnings })
+        let (file, key, is_expired) = (pair.certificate.clone(), Arc::new(key), not_after <= now);
+        Ok(Certificate { file, names, not_after, is_expired, algorithm, key, warnings })
     }
 
     /// What operators call it: its first name, else its file's.
@@ -135,6 +134,10 @@ fn warnings(pair: &Pair, facts: &Facts, now: TimeMs) -> Vec<String> {
     let mode = std::fs::metadata(&pair.key).map_or(0, |found| found.permissions().mode());
     if mode & 0o004 != 0 {
         warnings.push(format!("{}: everybody on this machine can read this key (chmod o= it)", pair.key.display()));
+    }
+    if facts.not_after <= now {
+        let (file, at) = (pair.certificate.display(), facts.not_after.to_rfc3339());
+        warnings.push(format!("{file}: expired at {at}, clients refuse it"));
     }
     if facts.not_before > now {
         let (file, at) = (pair.certificate.display(), facts.not_before.to_rfc3339());

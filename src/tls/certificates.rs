@@ -19,6 +19,7 @@ pub struct Certificates {
 }
 
 struct Choice {
+    is_expired: bool,
     algorithm: Algorithm,
     key: Arc<CertifiedKey>,
     /// In `all`.
@@ -34,16 +35,19 @@ impl Certificates {
         for (index, certificate) in all.iter().enumerate() {
             for name in &certificate.names {
                 let choices = by_name.entry(name.clone()).or_default();
-                match choices.iter().find(|choice| choice.algorithm == certificate.algorithm) {
+                match choices.iter_mut().find(|choice| choice.algorithm == certificate.algorithm) {
                     // Named twice in one certificate.
-                    Some(choice) if choice.index == index => {}
-                    Some(choice) => violations.add(twice(certificate, name, &all[choice.index], config_key)),
+                    Some(known) if known.index == index => {}
+                    // One that was renewed under another file's name.
+                    Some(_) if certificate.is_expired => {}
+                    Some(known) if known.is_expired => *known = choice(certificate, index),
+                    Some(known) => violations.add(twice(certificate, name, &all[known.index], config_key)),
                     None => choices.push(choice(certificate, index)),
                 }
             }
         }
         violations.none()?;
-        by_name.values_mut().for_each(|choices| choices.sort_by_key(|choice| choice.algorithm));
+        by_name.values_mut().for_each(|choices| choices.sort_by_key(|choice| (choice.is_expired, choice.algorithm)));
         let of_first_name = all.first().and_then(|first| by_name.get(first.names.first()?));
         let default = match of_first_name {
             Some(choices) => choices.iter().map(|known| choice(&all[known.index], known.index)).collect(),
@@ -68,7 +72,8 @@ impl Certificates {
 }
 
 fn choice(certificate: &Certificate, index: usize) -> Choice {
-    Choice { algorithm: certificate.algorithm, key: certificate.key.clone(), index }
+    let Certificate { is_expired, algorithm, ref key, .. } = *certificate;
+    Choice { is_expired, algorithm, key: key.clone(), index }
 }
 
 fn twice(certificate: &Certificate, name: &str, other: &Certificate, config_key: &str) -> Violation {

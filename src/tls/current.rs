@@ -1,6 +1,8 @@
 //! The certificates that are served now: read by every handshake without a lock, replaced whole (contract P9).
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,11 +10,13 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::certificate::Certificate;
 use super::certificates::Certificates;
 use super::sources::{Loaded, Sources};
 use crate::files::Files;
 use crate::metrics::Counter;
 use crate::time::TimeMs;
+use crate::toml_reader::{Violation, Violations};
 
 pub struct Current {
     sources: Sources,
@@ -41,7 +45,12 @@ impl Current {
         let door = self.sources.door;
         let mut files = self.files();
         *files = Files::default();
-        let loaded = self.sources.load_noting(&mut files, now);
+        let loaded = unless_it_panics(|| {
+            let certificates = self.sources.load_noting(&mut files, now).map_err(NotReloaded::Wrong)?;
+            self.are_no_worse(&certificates, now).map_err(NotReloaded::Wrong)?;
+            Ok(certificates)
+        });
+        drop(files);
         self.last_reload_successful.store(loaded.is_ok(), Relaxed);
         match loaded {
             Ok(certificates) => {
@@ -53,11 +62,24 @@ impl Current {
                 self.succeeded.add_shared(1);
                 tracing::info!(door, served, "the certificates were reloaded");
             }
-            Err(violations) => {
+            Err(error) => {
                 self.failed.add_shared(1);
-                tracing::error!(door, "the certificates were not reloaded, the old ones stay:\n{violations}");
+                tracing::error!(door, "the certificates were not reloaded, the old ones stay:\n{error}");
             }
         }
+    }
+
+    /// What has expired does not take the place of what has not; beside others it may stay.
+    fn are_no_worse(&self, new: &Certificates, now: TimeMs) -> Result<(), Violations> {
+        let served = self.certificates();
+        let is_served = |file: &Path| served.all.iter().any(|known| known.file == file && known.not_after > now);
+        let mut violations = Violations::default();
+        for Certificate { file, not_after, .. } in new.all.iter().filter(|new| new.is_expired && is_served(&new.file)) {
+            let message =
+                format!("expired at {}; one that is valid, as that before it, is allowed", not_after.to_rfc3339());
+            violations.add(Violation { file: file.clone(), line: 1, key: String::new(), message });
+        }
+        violations.none()
     }
 
     /// What lies there now, when a file is not what the last load read, whether that was taken or refused.
@@ -83,6 +105,19 @@ impl Current {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+enum NotReloaded {
+    #[error("{0}")]
+    Wrong(Violations),
+    #[error("reading them panicked, as told above")]
+    Panicked,
+}
+
+/// A panic refuses what was read, as an error does: the thread is one that the process does not go on without.
+fn unless_it_panics<T>(load: impl FnOnce() -> Result<T, NotReloaded>) -> Result<T, NotReloaded> {
+    std::panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or(Err(NotReloaded::Panicked))
+}
+
 pub(super) struct Resolver(Arc<ArcSwap<Certificates>>);
 
 impl ResolvesServerCert for Resolver {
@@ -95,5 +130,17 @@ impl ResolvesServerCert for Resolver {
 impl fmt::Debug for Resolver {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Resolver")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p9_a_reload_of_certificates_that_panics_is_refused() {
+        let refused = unless_it_panics(|| -> Result<(), NotReloaded> { panic!("on purpose") }).unwrap_err();
+        assert!(matches!(refused, NotReloaded::Panicked));
+        assert!(unless_it_panics(|| Ok(())).is_ok());
     }
 }

@@ -13,7 +13,7 @@ mod metrics;
 mod server;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 pub use certificate::{Algorithm, Certificate};

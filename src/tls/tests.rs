@@ -57,6 +57,13 @@ pub fn made(names: &str, algorithm: &str, days: u32) -> Made {
     made
 }
 
+/// What a listener needs of it.
+pub fn server(made: &Made) -> std::sync::Arc<Server> {
+    let sources = of_pair(made.pair());
+    let loaded = sources.load(now()).unwrap_or_else(|violations| panic!("{violations}"));
+    Server::new(sources, loaded).unwrap()
+}
+
 fn now() -> TimeMs {
     WallClock::start().now()
 }
@@ -162,14 +169,45 @@ fn p3_what_is_wrong_with_a_pair_names_its_file() {
 }
 
 #[test]
-fn p3_an_expired_certificate_is_refused_and_one_of_tomorrow_is_warned_of() {
+fn p3_an_expired_certificate_is_warned_of_and_so_is_one_of_tomorrow() {
     let made = made("DNS:a.example", "ecdsa", 2);
     let sources = of_pair(made.pair());
     let later = TimeMs(now().0 + 3 * DAY_MS);
-    let said = sources.load(later).err().unwrap().to_string();
-    assert!(said.contains("made.crt:1: edge.tls_certificate_file: expired at 20"), "{said}");
+    let loaded = sources.load(later).unwrap_or_else(|violations| panic!("{violations}"));
+    let warned = &loaded.certificates.all[0].warnings;
+    assert!(warned.iter().any(|warning| warning.contains("made.crt: expired at 20")), "{warned:?}");
     let before = sources.load(TimeMs(now().0 - DAY_MS)).unwrap_or_else(|violations| panic!("{violations}"));
     assert!(before.certificates.all[0].warnings.iter().any(|warning| warning.contains("not valid before")));
+}
+
+#[test]
+fn p9_what_has_expired_stays_beside_others_and_takes_the_place_of_none_that_is_good() {
+    let home = tempfile::tempdir().unwrap();
+    let (brief, long) = (made("DNS:a.example", "ecdsa", 2), made("DNS:b.example", "ecdsa", 9));
+    brief.put(home.path(), "a");
+    long.put(home.path(), "b");
+    let sources = of_directory(home.path());
+    let later = TimeMs(now().0 + 3 * DAY_MS);
+    // A start: both are served, and the name of the good one gets it.
+    let server = Server::new(sources.clone(), sources.load(later).ok().unwrap()).unwrap();
+    let expired = || server.current.certificates().all.iter().map(|one| one.is_expired).collect::<Vec<_>>();
+    assert_eq!(expired(), [true, false]);
+    // The one that expired does not hold up a renewal of the other.
+    made("DNS:b.example", "ecdsa", 8).put(home.path(), "b");
+    server.current.reload(later);
+    assert!(server.current.last_reload_successful());
+    // An old file over a good one does not count.
+    brief.put(home.path(), "b");
+    server.current.reload(later);
+    assert_eq!((server.current.last_reload_successful(), expired()), (false, vec![true, false]));
+    // Renewed under another name, and the old file lies there still.
+    made("DNS:a.example", "ecdsa", 9).put(home.path(), "c");
+    long.put(home.path(), "b");
+    server.current.reload(later);
+    assert_eq!((server.current.last_reload_successful(), expired()), (true, vec![true, false, false]));
+    let new = CertificateDer::from_pem_file(home.path().join("c.crt")).unwrap();
+    let chosen = server.current.certificates().choose(Some("a.example"), &[ECDSA]);
+    assert_eq!(chosen.unwrap().end_entity_cert().unwrap(), &new);
 }
 
 #[test]

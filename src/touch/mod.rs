@@ -54,7 +54,21 @@ pub struct TouchIndex {
 
 struct Table {
     period: Period,
-    filter: Filter,
+    /// None of one that was open when it was loaded: it is looked into each time. To make its filter a million rows would
+    /// have to be read before the first click is applied, at each start; that is done once, when it is closed.
+    filter: Option<Filter>,
+}
+
+impl Table {
+    fn may_contain(&self, visitor: VisitorKey) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_contain(visitor))
+    }
+
+    fn make_filter(&self, view: View<'_>, period_touches: u64) -> Result<Filter, StoreError> {
+        let mut filter = Filter::for_keys(period_touches.max(self.period.touches));
+        view.visitors(self.period.number, |visitor| filter.insert(visitor))?;
+        Ok(filter)
+    }
 }
 
 impl TouchIndex {
@@ -65,18 +79,13 @@ impl TouchIndex {
     fn load_with(view: View<'_>, period_touches: u64) -> Result<TouchIndex, StoreError> {
         let mut closed = Vec::new();
         for mut period in view.periods()? {
-            let stored = period.filter.take().and_then(Filter::from_bytes);
-            let filter = match stored {
-                Some(filter) => filter,
-                None => {
-                    let mut filter = Filter::for_keys(period_touches.max(period.touches));
-                    view.visitors(period.number, |visitor| filter.insert(visitor))?;
-                    filter
-                }
-            };
+            let filter = period.filter.take().and_then(Filter::from_bytes);
             closed.push(Table { period, filter });
         }
         let open = closed.pop();
+        for table in closed.iter_mut().filter(|table| table.filter.is_none()) {
+            table.filter = Some(table.make_filter(view, period_touches)?);
+        }
         Ok(TouchIndex { closed, open, period_touches })
     }
 
@@ -94,7 +103,7 @@ impl TouchIndex {
                 let clicked_at = touch.click_id.clicked_at();
                 period.first = period.first.min(clicked_at);
                 period.last = period.last.max(clicked_at.min(tomorrow));
-                filter.insert(touch.click_id.visitor_key());
+                filter.iter_mut().for_each(|filter| filter.insert(touch.click_id.visitor_key()));
             }
             period.touches += fitting.len() as u64;
             batch.update_period(period)?;
@@ -109,8 +118,11 @@ impl TouchIndex {
         let number = match self.open.take() {
             None => 1,
             Some(table) if fits(&table.period) => return Ok(self.open.insert(table)),
-            Some(table) => {
-                batch.update_period(&Period { filter: Some(table.filter.to_bytes()), ..table.period.clone() })?;
+            Some(mut table) => {
+                let made =
+                    table.filter.take().map_or_else(|| table.make_filter(batch.view(), self.period_touches), Ok)?;
+                batch.update_period(&Period { filter: Some(made.to_bytes()), ..table.period.clone() })?;
+                table.filter = Some(made);
                 let next = table.period.number + 1;
                 self.closed.push(table);
                 next
@@ -118,7 +130,7 @@ impl TouchIndex {
         };
         let period = Period { number, day: at.day_number(), first: at, last: at, touches: 0, filter: None };
         batch.open_period(&period)?;
-        Ok(self.open.insert(Table { period, filter: Filter::for_keys(self.period_touches) }))
+        Ok(self.open.insert(Table { period, filter: Some(Filter::for_keys(self.period_touches)) }))
     }
 
     /// Drops the closed tables in which every click is older than `oldest`.
@@ -146,11 +158,11 @@ impl TouchIndex {
     ) -> Result<Found, StoreError> {
         let mut found = Found::default();
         let mut left = most;
-        for Table { period, filter } in self.latest_first() {
-            if period.last < since || !filter.may_contain(visitor) {
+        for table in self.latest_first() {
+            if table.period.last < since || !table.may_contain(visitor) {
                 continue;
             }
-            let in_period = view.touches(period.number, visitor, left)?;
+            let in_period = view.touches(table.period.number, visitor, left)?;
             left -= in_period.click_ids.len();
             found.cut |= in_period.more;
             found.click_ids.extend(in_period.click_ids.into_iter().filter(|id| id.clicked_at() >= since));
@@ -161,8 +173,9 @@ impl TouchIndex {
     /// What reports show of a touch, if it is still known.
     pub fn labels(&self, view: View<'_>, click_id: ClickId) -> Result<Option<Labels>, StoreError> {
         let at = click_id.clicked_at();
-        for Table { period, filter } in self.latest_first() {
-            if period.first <= at && at <= period.last && filter.may_contain(click_id.visitor_key()) {
+        for table in self.latest_first() {
+            let period = &table.period;
+            if period.first <= at && at <= period.last && table.may_contain(click_id.visitor_key()) {
                 let labels = view.touch_labels(period.number, click_id)?;
                 if labels.is_some() {
                     return Ok(labels);
@@ -238,6 +251,29 @@ mod tests {
         assert_eq!(index.drop_older(&batch, TimeMs(8)).unwrap(), 2);
         batch.commit().unwrap();
         assert_eq!(index.find(store.view(), VisitorKey(1), TimeMs(0)).unwrap().click_ids, [next_day, ids[9]]);
+    }
+
+    #[test]
+    fn a_table_that_was_open_at_a_start_gets_its_filter_when_it_is_closed() {
+        let keys = Keys::parse(&Keys::file_text(&[1; 64])).unwrap();
+        let home = testing::file();
+        let mut store = Store::open(&home.place).unwrap();
+        let ids: Vec<ClickId> = (0..10).map(|n| click(&keys, n, n as u64, n as u32)).collect();
+        let touches: Vec<Touched> = ids.iter().copied().map(touched).collect();
+        for part in [&touches[..3], &touches[3..9], &touches[9..]] {
+            let mut index = TouchIndex::load_with(store.view(), 4).unwrap();
+            let batch = store.begin().unwrap();
+            index.add(&batch, part, TimeMs(DAY_MS)).unwrap();
+            batch.commit().unwrap();
+            assert!(index.closed.iter().all(|table| table.filter.is_some()));
+            for index in [index, TouchIndex::load_with(store.view(), 4).unwrap()] {
+                let known = ids.iter().take(index.len() as usize);
+                for (visitor, id) in known.enumerate() {
+                    let found = index.find(store.view(), VisitorKey(visitor as u64), TimeMs(0)).unwrap();
+                    assert_eq!(found.click_ids, [*id]);
+                }
+            }
+        }
     }
 
     #[test]

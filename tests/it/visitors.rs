@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::rig::http2::{connect, request, send};
 use crate::rig::server::TOKEN;
 use crate::rig::tls::{Abilities, TlsClient, able};
 use crate::rig::{Client, Response, Server};
@@ -40,6 +41,8 @@ enum Kind {
     KeepAlive,
     Tls,
     TlsKeepAlive,
+    /// HTTP/2, one connection for as long as it lasts.
+    Http2,
     /// An order, on a connection of its own.
     Order,
 }
@@ -54,6 +57,7 @@ impl Visitors {
             (Kind::KeepAlive, edge, 4),
             (Kind::Tls, tls, 2),
             (Kind::TlsKeepAlive, tls, 2),
+            (Kind::Http2, tls, 2),
             (Kind::Order, api, 1),
         ];
         let all = kinds.into_iter().flat_map(|(kind, address, count)| (0..count).map(move |_| (kind, address)));
@@ -95,6 +99,7 @@ struct Visitor {
     serial: u64,
     plain: Client,
     tls: Option<TlsClient>,
+    http2: Option<Http2>,
     able: Abilities,
     answers: Answers,
 }
@@ -102,7 +107,7 @@ struct Visitor {
 impl Visitor {
     fn new(kind: Kind, address: SocketAddr, number: usize) -> Visitor {
         let (plain, able) = (Client::new(address), able());
-        Visitor { kind, address, number, serial: 0, plain, tls: None, able, answers: Answers::default() }
+        Visitor { kind, address, number, serial: 0, plain, tls: None, http2: None, able, answers: Answers::default() }
     }
 
     fn visit(mut self, stop: &AtomicBool, answered: &AtomicU64) -> Answers {
@@ -115,7 +120,7 @@ impl Visitor {
                 self.plain = Client::new(self.address);
                 self.tls = None;
             }
-            let came_again = self.plain.is_connected() || self.tls.is_some();
+            let came_again = self.plain.is_connected() || self.tls.is_some() || self.http2.is_some();
             let mut answer = self.ask();
             if came_again && answer.is_err() {
                 self.answers.again += 1;
@@ -152,6 +157,37 @@ impl Visitor {
                 }
                 Ok(response)
             }
+            Kind::Http2 => {
+                let mut client = match self.http2.take() {
+                    Some(client) => client,
+                    None => Http2::connect(self.address),
+                };
+                let response = client.get("/phone?sub1=upgrade")?;
+                self.http2 = Some(client);
+                Ok(response)
+            }
         }
+    }
+}
+
+/// A connection of HTTP/2 that somebody looks at while a request is under way.
+struct Http2 {
+    runtime: tokio::runtime::Runtime,
+    requests: h2::client::SendRequest<bytes::Bytes>,
+}
+
+impl Http2 {
+    fn connect(address: SocketAddr) -> Http2 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let requests = runtime.block_on(connect(address));
+        Http2 { runtime, requests }
+    }
+
+    fn get(&mut self, target: &str) -> std::io::Result<Response> {
+        let answer = self.runtime.block_on(send(&self.requests, request("GET", target), b""));
+        let (head, body) = answer.map_err(std::io::Error::other)?;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = head.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        Ok(Response { status: head.status().as_u16(), headers, body })
     }
 }

@@ -27,6 +27,7 @@ mod servers;
 mod steady;
 mod topics;
 mod twin;
+mod upgrades;
 mod whole;
 
 /// Rounds, seconds or thousands of a test: few in the short form, `long` in the long one.

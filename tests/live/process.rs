@@ -70,6 +70,15 @@ impl Process {
         self.child.is_some()
     }
 
+    /// A new process takes over from the one that runs, which ends with 0.
+    pub fn upgrade(&mut self) {
+        let old = self.child.take().expect("it runs");
+        self.launch(&["--takeover"]);
+        let status = self.end_of(old, 60);
+        assert_eq!(status.code(), Some(0), "{}:\n{}", self.name, self.log());
+        self.wait_alive();
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -95,7 +104,11 @@ impl Process {
     }
 
     pub fn wait(&mut self, seconds: u64) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
+        let child = self.child.take().expect("it runs");
+        self.end_of(child, seconds)
+    }
+
+    fn end_of(&self, mut child: Child, seconds: u64) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             if let Some(status) = child.try_wait().expect("our child") {

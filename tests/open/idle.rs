@@ -87,7 +87,7 @@ impl Kind {
 }
 
 /// Of the process, but for pages of files: the spool makes its segments ahead and touches them all, whoever is connected.
-fn resident_kib(server: &Server) -> u64 {
+pub fn resident_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a figure");
     line.trim().trim_end_matches(" kB").parse().expect("a number")

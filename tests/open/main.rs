@@ -10,7 +10,9 @@ mod rig;
 mod chromium;
 mod idle;
 mod page;
+mod peak;
 mod proxies;
+mod reloads;
 mod scan;
 mod slow;
 mod varnish;
@@ -82,4 +84,11 @@ fn counted(server: &Server, name: &str) -> u64 {
     let start = format!("{name}{{door=\"edge\"}} ");
     let line = page.lines().find_map(|line| line.strip_prefix(&start));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+}
+
+/// Clicks that were redirected, by the edge's own count.
+fn redirected(server: &Server) -> usize {
+    let page = server.admin().get("/metrics", &[]).text();
+    let name = "afflux_edge_requests_total{outcome=\"redirected\"} ";
+    page.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0)
 }

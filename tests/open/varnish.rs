@@ -1,13 +1,13 @@
 //! Varnish before the edge: nothing that the edge says is ever given to somebody else (contract E4).
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::page::Site;
-use crate::rig::server::Start;
-use crate::rig::{Client, Server};
+use crate::rig::server::{CATALOG, Start};
+use crate::rig::{Client, Response, Server};
 use crate::{Program, wait_until};
 
 /// What an operator may write who wants to cache as much as the built-in rules allow.
@@ -53,6 +53,82 @@ fn e4_a_cache_gives_no_answer_to_two_visitors() {
                 assert!(!answer.header("x-varnish").unwrap().contains(' '), "{name}: cached: {answer:?}");
             }
         }
+    }
+}
+
+/// Offers that are over: one that has a page still, one that has none.
+const OVER: &str = r#"
+[[offers]]
+id = 13
+merchant_id = 1
+name = "Over"
+status = "ended"
+landing_url = "https://shop.example/over"
+[[offers.terms]]
+from = 2020-01-01T00:00:00Z
+window_days = 10
+model = "last_click"
+default_rate = "1%"
+
+[[offers]]
+id = 14
+merchant_id = 1
+name = "Over, and nothing is left of it"
+status = "ended"
+deep_link_hosts = ["shop.example"]
+[[offers.terms]]
+from = 2020-01-01T00:00:00Z
+window_days = 10
+model = "last_click"
+default_rate = "1%"
+"#;
+
+#[test]
+fn e4_a_cache_gives_what_is_over_and_what_is_refused_to_nobody_else() {
+    let home = tempfile::tempdir().unwrap();
+    let start = Start {
+        catalog: Some(format!("{OVER}\n{CATALOG}")),
+        config: vec![("edge", "workers = 1".into()), ("limits", "connections = 4".into())],
+        ..Start::default()
+    };
+    let server = Server::start(home.path(), &start);
+    // The cache that gives one answer to many, and asks on a connection of its own each time.
+    let rules = format!("{EAGER}\nsub vcl_backend_fetch {{ set bereq.http.Connection = \"close\"; }}");
+    let (_varnish, address) = cache(home.path(), server.edge, &rules);
+    let mut cookies = HashSet::new();
+    let ask = |target: &str, status: u16| {
+        let answer = Client::new(address).get(target, &[]);
+        assert_eq!((answer.status, answer.header("cache-control")), (status, Some("no-store")), "{target}: {answer:?}");
+        // A hit names the request that brought the answer as well.
+        assert!(!answer.header("x-varnish").unwrap().contains(' '), "{target}: cached: {answer:?}");
+        answer
+    };
+    for (target, status) in [("/click?offer_id=13&aff_id=34", 302), ("/click?offer_id=14&aff_id=34", 404)] {
+        for _ in 0..5 {
+            let answer = ask(target, status);
+            let cookie = answer.header("set-cookie").expect("a click, and so a cookie").to_owned();
+            assert!(cookies.insert(cookie), "{target}: a cookie twice: {answer:?}");
+            assert_eq!(answer.location_parameter("click_id"), None, "{target}: {answer:?}");
+        }
+    }
+    // No room: nobody hears that longer than it lasts, and then everybody gets a click of their own.
+    let held: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(server.edge).unwrap()).collect();
+    let status = |answer: &Response| (answer.status, answer.header("retry-after").map(str::to_owned));
+    wait_until("no room", || status(&Client::new(address).get("/phone", &[])).0 == 503);
+    for _ in 0..5 {
+        let answer = ask("/phone", 503);
+        assert_eq!((status(&answer).1.as_deref(), answer.header("set-cookie")), (Some("2"), None), "{answer:?}");
+    }
+    drop(held);
+    wait_until("room", || Client::new(address).get("/phone", &[]).status == 302);
+    let mut clicks = HashSet::new();
+    for _ in 0..5 {
+        let answer = ask("/phone", 302);
+        assert!(clicks.insert(answer.click_id()), "a click ID twice: {answer:?}");
+        assert!(
+            cookies.insert(answer.header("set-cookie").expect("a cookie").to_owned()),
+            "a cookie twice: {answer:?}"
+        );
     }
 }
 

@@ -1,6 +1,8 @@
 //! Spools side by side: reads them in bounded pieces, holds each to its chain of numbers, and merges them by the times
 //! of their events.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 
 use super::source::{Item, Records, Source, SpoolReach};
@@ -74,12 +76,11 @@ impl Lanes {
 
     /// Reads on where everything read is applied. Returns the spools that could not be read, and why.
     pub fn fill(&mut self, source: &mut impl Source) -> Vec<(SpoolId, io::Error)> {
-        let (least, largest) = ((self.held / SMALLEST_PART).max(1), (self.held / LARGEST_PART).max(1));
-        let most = (self.held / self.lanes.len().max(1)).clamp(least, largest);
+        self.lanes.iter_mut().for_each(Lane::drop_known);
+        let most = self.part();
         let mut failed = Vec::new();
         for lane in &mut self.lanes {
-            lane.drop_known();
-            if lane.start < lane.records.len() || lane.is_done() {
+            if lane.is_held() || lane.is_done() {
                 continue;
             }
             lane.records.clear();
@@ -96,20 +97,37 @@ impl Lanes {
         failed
     }
 
-    /// What can be applied now, merged by time. Nothing that stands behind a record not read yet.
-    pub fn steps(&self) -> Vec<Step<'_>> {
-        let mut steps = Vec::new();
-        let mut known_until = TimeMs(i64::MAX);
-        for (index, lane) in self.lanes.iter().enumerate() {
-            let before = steps.len();
-            let ended = lane.steps(index, &mut steps);
-            if let (false, Some(last)) = (ended, steps[before..].last()) {
-                known_until = known_until.min(last.at);
+    /// How many records are read of each lane that is read on. Half of the room is left to the one that is through first:
+    /// of many spools that lie one behind the other in time, only the oldest goes on, and it should not in small steps.
+    fn part(&self) -> usize {
+        let (least, largest) = ((self.held / SMALLEST_PART).max(1), (self.held / LARGEST_PART).max(1));
+        let held: usize = self.lanes.iter().map(|lane| lane.records.len() - lane.start).sum();
+        let read_on = self.lanes.iter().filter(|lane| !lane.is_held() && !lane.is_done()).count();
+        (self.held.saturating_sub(held) / (2 * read_on.max(1))).clamp(least, largest)
+    }
+
+    /// What can be applied now, merged by time, at most `most`. Nothing that stands behind a record not read yet. Looks at
+    /// one record of each spool more than it returns, however much is held: who is far behind has many spools to read, and
+    /// of most of them nothing is due for long.
+    pub fn steps(&self, most: usize) -> Vec<Step<'_>> {
+        let mut walks: Vec<Walk<'_>> = self.lanes.iter().enumerate().map(Walk::new).collect();
+        let mut heads: Vec<Option<Step<'_>>> = walks.iter_mut().map(Walk::step).collect();
+        // Of one time those of the first spool come first; within a spool `at` never goes back.
+        let mut due: BinaryHeap<Reverse<(TimeMs, usize)>> =
+            heads.iter().flatten().map(|step| Reverse((step.at, step.lane))).collect();
+        let (mut steps, mut known_until) = (Vec::new(), TimeMs(i64::MAX));
+        while let Some(Reverse((at, lane))) = due.pop() {
+            if at > known_until || steps.len() >= most {
+                break;
             }
+            let next = walks[lane].step();
+            match &next {
+                Some(step) => due.push(Reverse((step.at, lane))),
+                None if walks[lane].has_ended() => {}
+                None => known_until = at,
+            }
+            steps.extend(std::mem::replace(&mut heads[lane], next));
         }
-        steps.retain(|step| step.at <= known_until);
-        // Stable: within a spool the order of its numbers stays, as `at` never goes back there.
-        steps.sort_by_key(|step| step.at);
         steps
     }
 
@@ -157,6 +175,11 @@ impl Lane {
         self.stuck || self.mark.next >= self.reach.until
     }
 
+    /// Something that is read is not applied.
+    fn is_held(&self) -> bool {
+        self.start < self.records.len()
+    }
+
     /// Skips what was delivered before.
     fn drop_known(&mut self) {
         let known = |item: &Item<'_>| item.last() < self.mark.next;
@@ -168,36 +191,45 @@ impl Lane {
         let first = self.records.items(self.start).next()?.first();
         (first > self.mark.next).then_some(first)
     }
+}
 
-    /// Adds the unbroken steps of what is read. True: nothing of this spool comes after them in this round.
-    fn steps<'r>(&'r self, index: usize, steps: &mut Vec<Step<'r>>) -> bool {
-        let mut due = self.mark.next;
-        let mut at = self.mark.last.unwrap_or(TimeMs(i64::MIN));
-        for (item, record) in (self.start..).zip(self.records.items(self.start)) {
-            if record.last() < due {
-                continue;
-            }
-            if record.first() > due {
-                return true;
-            }
-            let next = record.last() + 1;
-            let what = What::of(record, due);
-            let time = what.time();
-            at = at.max(time.unwrap_or(at));
-            steps.push(Step {
-                lane: index,
-                spool: self.reach.spool,
-                seq: due,
-                next,
-                item,
-                at,
-                time,
-                record: record.bytes(),
-                what,
-            });
-            due = next;
+/// The way through what is read of one spool, as long as its chain of numbers is unbroken.
+struct Walk<'r> {
+    index: usize,
+    lane: &'r Lane,
+    item: usize,
+    due: u64,
+    at: TimeMs,
+}
+
+impl<'r> Walk<'r> {
+    fn new((index, lane): (usize, &'r Lane)) -> Walk<'r> {
+        Walk { index, lane, item: lane.start, due: lane.mark.next, at: lane.mark.last.unwrap_or(TimeMs(i64::MIN)) }
+    }
+
+    fn step(&mut self) -> Option<Step<'r>> {
+        let mut record = self.lane.records.get(self.item)?;
+        while record.last() < self.due {
+            self.item += 1;
+            record = self.lane.records.get(self.item)?;
         }
-        due >= self.reach.until
+        if record.first() > self.due {
+            return None;
+        }
+        let (seq, next, item) = (self.due, record.last() + 1, self.item);
+        let what = What::of(record, seq);
+        let time = what.time();
+        self.at = self.at.max(time.unwrap_or(self.at));
+        self.due = next;
+        self.item += 1;
+        let (lane, spool, at, record) = (self.index, self.lane.reach.spool, self.at, record.bytes());
+        Some(Step { lane, spool, seq, next, item, at, time, record, what })
+    }
+
+    /// When there is no next step: nothing of this spool comes after the last one in this round.
+    fn has_ended(&self) -> bool {
+        let is_broken = self.lane.records.get(self.item).is_some_and(|record| record.first() > self.due);
+        is_broken || self.due >= self.lane.reach.until
     }
 }
 

@@ -257,18 +257,21 @@ impl<'p, S: Source> Consumer<'p, S> {
         let is_shared = self.memory.touches.are_shared();
         let held = if is_shared && topic == Topic::Conversions { MAX_HELD_LOCKED } else { MAX_HELD };
         let mut lanes = Lanes::new(reaches, held, |spool| self.memory.mark(spool, topic));
-        let (mut applied, began) = (0, Instant::now());
+        let longest = if is_shared && topic == Topic::Conversions { MAX_LOCKED } else { MAX_BATCH };
+        let (mut applied, mut most, began) = (0, longest, Instant::now());
         // Alone, all clicks go before the conversions (contract M50); shared, decisions wait by themselves.
         while !(stop() || is_shared && began.elapsed() > MAX_CONSUMING) {
             for (spool, error) in lanes.fill(self.source) {
                 self.metrics.source_errors.add(1);
                 tracing::error!(spool = %format_args!("{:016x}", spool.0), %error, "a spool cannot be read");
             }
-            let steps = lanes.steps();
+            let steps = lanes.steps(most);
             if steps.is_empty() {
                 break;
             }
             let (count, moves) = self.batch(topic, &lanes, &steps)?;
+            // What there was no time for was looked at in vain.
+            most = if count < steps.len() { count.max(PIECE) } else { longest.min(2 * most) };
             lanes.applied(&moves);
             applied += count;
         }
@@ -276,14 +279,12 @@ impl<'p, S: Source> Consumer<'p, S> {
         Ok(applied)
     }
 
-    /// One transaction: as many of the steps as fit into it, with their marks.
+    /// One transaction: as many of the steps as there is time for, with their marks.
     fn batch(&mut self, topic: Topic, lanes: &Lanes, steps: &[Step<'_>]) -> Result<(usize, Moves), StoreError> {
         let began = Instant::now();
         let now = self.rules.clock.now();
         let mut batch = self.store.begin()?;
         let is_shared = self.memory.touches.are_shared();
-        let most = if is_shared && topic == Topic::Conversions { MAX_LOCKED } else { MAX_BATCH };
-        let steps = &steps[..most.min(steps.len())];
         if is_shared {
             lock_conversions(&batch, steps)?;
         }

@@ -128,10 +128,18 @@ impl Records {
 
     /// From the item at `start` on.
     pub fn items(&self, start: usize) -> impl Iterator<Item = Item<'_>> {
-        self.list.iter().skip(start).map(|piece| match piece {
+        self.list.iter().skip(start).map(|piece| self.item(piece))
+    }
+
+    pub fn get(&self, index: usize) -> Option<Item<'_>> {
+        self.list.get(index).map(|piece| self.item(piece))
+    }
+
+    fn item(&self, piece: &Piece) -> Item<'_> {
+        match piece {
             Piece::Record { seq, at } => Item::Record { seq: *seq, bytes: &self.bytes[at.clone()] },
             Piece::Lost { first, last } => Item::Lost { first: *first, last: *last },
-        })
+        }
     }
 }
 

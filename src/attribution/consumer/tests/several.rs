@@ -1,5 +1,7 @@
 //! What one of several processes does about what it cannot decide, about others' spools and catalogs, and about its turn.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::shared_world::{GRACE_MS, SharedWorld};
@@ -176,6 +178,46 @@ fn as_much_is_held_as_some_transactions_take() {
     for (held, steps) in [(1_024, 256), (32_768, 600)] {
         let mut lanes = Lanes::new(&reach, held, |spool| Mark::new(spool, Topic::Clicks));
         assert!(lanes.fill(&mut world.source).is_empty());
-        assert_eq!(lanes.steps().len(), steps);
+        assert_eq!(lanes.steps(usize::MAX).len(), steps);
     }
+}
+
+/// A process that was taken over from again and again leaves spools that lie one behind the other in time.
+#[test]
+fn m7_many_spools_one_behind_the_other_cost_no_more_than_one() {
+    let cost = |spools: u64, each: u64| {
+        let mut world = World::new();
+        let start = T0 - (spools * each) as i64;
+        for n in 0..spools * each {
+            let sketch = click(start + n as i64, 1, 1);
+            world.append(1 + n / each, Topic::Clicks, &world.click(&sketch));
+        }
+        let reach = world.source.reach().unwrap().clicks;
+        let mut lanes = Lanes::new(&reach, 4_096, |spool| Mark::new(spool, Topic::Clicks));
+        let (mut last, mut applied, began) = (start - 1, 0, processor_time());
+        loop {
+            assert!(lanes.fill(&mut world.source).is_empty());
+            let steps = lanes.steps(usize::MAX);
+            if steps.is_empty() {
+                break;
+            }
+            for step in &steps {
+                assert_eq!(step.at.0, last + 1);
+                last = step.at.0;
+            }
+            applied += steps.len() as u64;
+            let moves = lanes.moves(&steps);
+            lanes.applied(&moves);
+        }
+        assert_eq!(applied, spools * each);
+        processor_time() - began
+    };
+    let (one, many) = (cost(1, 12_000), cost(60, 200));
+    assert!(many < 4 * one, "one spool: {one:?}, sixty: {many:?}");
+}
+
+/// Of this thread: what else runs on the machine does not count.
+fn processor_time() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }

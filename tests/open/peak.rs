@@ -1,0 +1,229 @@
+//! Twice as many visitors as the edge has time for, each with a connection of their own (contract E34): as many are answered
+//! as without the others, it takes no more memory, and whoever is connected hears something.
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+use tokio::time::{sleep_until, timeout};
+
+use crate::idle::resident_kib;
+use crate::rig::Server;
+use crate::rig::books::spooled;
+use crate::rig::server::Start;
+use crate::{alone, counted, is_long, redirected};
+
+/// Of a core: whoever makes the load needs far more than who answers it.
+const PART_PERCENT: u64 = 10;
+/// Short, so that nobody waits for the next one for long.
+const PERIOD_US: u64 = 10_000;
+
+/// How long a visitor tries to get a connection. While the kernel's queue is full it lets their kernel try again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than the longest queue lasts.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// A control group, of version 1 or 2, that has a part of a core.
+struct Part(PathBuf);
+
+impl Part {
+    /// `None` where nobody may make one.
+    fn of_a_core(server: &Server) -> Option<Part> {
+        let name = format!("afflux-test-{}", server.pid());
+        let (one, two) = (Path::new("/sys/fs/cgroup/cpu").join(&name), Path::new("/sys/fs/cgroup").join(&name));
+        let quota = PERIOD_US * PART_PERCENT / 100;
+        let (directory, rules) = if one.parent().is_some_and(|all| all.join("cpu.cfs_quota_us").exists()) {
+            let rules = [
+                ("cpu.cfs_period_us", PERIOD_US.to_string()),
+                ("cpu.cfs_quota_us", quota.to_string()),
+                // Others who are busy do not take its part away.
+                ("cpu.shares", "20000".to_owned()),
+            ];
+            (one, rules.to_vec())
+        } else {
+            let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu");
+            (two, vec![("cpu.max", format!("{quota} {PERIOD_US}")), ("cpu.weight", "10000".to_owned())])
+        };
+        fs::create_dir(&directory).ok()?;
+        let part = Part(directory);
+        for (file, value) in rules.iter().chain(&[("cgroup.procs", server.pid().to_string())]) {
+            fs::write(part.0.join(file), value).ok()?;
+        }
+        Some(part)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Who is in it is dropped before, and takes a moment to be gone.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What became of visitors.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    redirected: u64,
+    told_503: u64,
+    /// Reset, or closed without a word.
+    cut_off: u64,
+    /// Their kernel got no connection for them.
+    outside: u64,
+    /// Connected, and heard nothing.
+    hung: u64,
+}
+
+async fn visit(address: SocketAddr, heard: Rc<RefCell<Heard>>) {
+    let count = |of: fn(&mut Heard) -> &mut u64| *of(&mut heard.borrow_mut()) += 1;
+    let Ok(connected) = timeout(PATIENCE, TcpStream::connect(address)).await else {
+        return count(|of| &mut of.outside);
+    };
+    let mut stream = connected.expect("a port, and somebody who listens");
+    let asked = b"GET /phone HTTP/1.1\r\nHost: afflux.test\r\nConnection: close\r\n\r\n";
+    let exchange = async {
+        // Who is told before they ask hears it all the same, and so is what was said before a reset.
+        let _ = stream.write_all(asked).await;
+        let mut answer = Vec::with_capacity(1_024);
+        let _ = stream.read_to_end(&mut answer).await;
+        answer
+    };
+    match timeout(HANGS, exchange).await {
+        Ok(answer) if answer.starts_with(b"HTTP/1.1 302") => count(|of| &mut of.redirected),
+        Ok(answer) if answer.starts_with(b"HTTP/1.1 503") => count(|of| &mut of.told_503),
+        Ok(answer) if answer.is_empty() => count(|of| &mut of.cut_off),
+        Ok(answer) => panic!("{}", String::from_utf8_lossy(&answer)),
+        Err(_) => count(|of| &mut of.hung),
+    }
+}
+
+fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// The most clicks a second: of several times, until one is no better. A server that has just begun makes segments too.
+fn peak(server: &Server, seconds: u64) -> f64 {
+    const MOST_TIMES: usize = 8;
+    let mut best = 0.0;
+    for _ in 0..MOST_TIMES {
+        let now = answered(server, seconds);
+        if now < best * 1.05 {
+            return now.max(best);
+        }
+        best = now;
+    }
+    best
+}
+
+/// Clicks a second that are answered when each visitor waits for the one before.
+fn answered(server: &Server, seconds: u64) -> f64 {
+    const VISITORS: usize = 128;
+    let heard = Rc::<RefCell<Heard>>::default();
+    let begun = Instant::now();
+    on_this_thread(async {
+        let until = begun + Duration::from_secs(seconds);
+        let visitor = || {
+            let (heard, address) = (heard.clone(), server.edge);
+            tokio::task::spawn_local(async move {
+                while Instant::now() < until {
+                    visit(address, heard.clone()).await;
+                }
+            })
+        };
+        let visitors: Vec<_> = (0..VISITORS).map(|_| visitor()).collect();
+        for visitor in visitors {
+            visitor.await.expect("no panic");
+        }
+    });
+    heard.borrow().redirected as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// What became of visitors of whom `rate` come each second, whatever became of those before.
+struct Flood {
+    all: Heard,
+    /// Clicks a second that were answered while they came, from the first second on.
+    answered_each_second: f64,
+    /// Of the edge, each second.
+    resident_kib: Vec<u64>,
+}
+
+fn flood(server: &Server, rate: f64, seconds: u64) -> Flood {
+    let heard = Rc::<RefCell<Heard>>::default();
+    let mut resident = Vec::new();
+    let mut in_time = 0;
+    on_this_thread(async {
+        let begun = tokio::time::Instant::now();
+        let (mut visitors, mut came, mut at_first) = (Vec::new(), 0_u64, 0);
+        for tick in 1..=seconds * 100 {
+            sleep_until(begun + Duration::from_millis(10 * tick)).await;
+            let due = (rate * begun.elapsed().as_secs_f64()) as u64;
+            for _ in came..due {
+                visitors.push(tokio::task::spawn_local(visit(server.edge, heard.clone())));
+            }
+            came = due;
+            if tick % 100 == 0 {
+                resident.push(resident_kib(server));
+                at_first = if tick == 100 { heard.borrow().redirected } else { at_first };
+            }
+        }
+        in_time = heard.borrow().redirected - at_first;
+        for visitor in visitors {
+            visitor.await.expect("no panic");
+        }
+    });
+    let all = *heard.borrow();
+    Flood { all, answered_each_second: in_time as f64 / (seconds - 1) as f64, resident_kib: resident }
+}
+
+#[test]
+fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_left_hanging() {
+    let _alone = alone();
+    // Whoever waits for a connection has a descriptor.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
+    let (measured, flooded) = if is_long() { (10, 60) } else { (1, 8) };
+    let home = tempfile::tempdir().unwrap();
+    // It is the processor that there is too little of: nobody waits for the disk.
+    let config = vec![("edge", "workers = 1".into()), ("spool", "durability = \"process\"".into())];
+    let start = Start { config, ..Start::default() };
+    // Dropped behind the server that is in it.
+    let part;
+    let server = Server::start(home.path(), &start);
+    part = Part::of_a_core(&server);
+    if part.is_none() {
+        // It has one core, and who makes the load the others.
+        let pid = server.pid().to_string();
+        assert!(Command::new("taskset").args(["-a", "-p", "-c", "0", &pid]).status().unwrap().success());
+    }
+    let peak = peak(&server, measured);
+    let before = (redirected(&server), resident_kib(&server));
+    let Flood { all, answered_each_second, resident_kib } = flood(&server, 2.0 * peak, flooded);
+    let share = answered_each_second / peak;
+    println!(
+        "peak {peak:.0}/s; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
+         KiB of memory before {}, then {resident_kib:?}",
+        share * 100.0,
+        before.1
+    );
+    assert!(all.hung == 0, "{all:?}");
+    assert!(share >= 0.9, "{share}");
+    // Answered is counted, and so is whoever was told.
+    assert_eq!(redirected(&server) - before.0, all.redirected as usize);
+    assert_eq!(spooled(&server).len(), redirected(&server));
+    assert!(counted(&server, "afflux_http_turned_away_total") >= all.told_503);
+    let half = resident_kib.len() / 2;
+    let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0);
+    let (first, second) = (most(&resident_kib[..half]), most(&resident_kib[half..]));
+    assert!(second <= first + 8 * 1_024, "memory grows: {resident_kib:?}");
+}
