@@ -34,14 +34,14 @@ test-faults: ## kill -9, power cuts, failing disks, servers and networks in thei
 	@scripts/test long
 
 lint: ## formatting and clippy, warnings are errors; licences, sources and known holes of dependencies
-	@$(CARGO) fmt --check
-	@$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@scripts/lint-dependencies install
 
 fmt: ## format the code
-	@$(CARGO) fmt
+	@$(CARGO) fmt --all
 
-bench: ## CPU per click beside nginx, latency, attribution and recovery; needs an idle machine
+bench: ## clicks beside nginx, Lua, HAProxy, Go and Node; attribution and recovery; needs an idle machine, half an hour
 	@scripts/install build bench
 	@$(CARGO) build --locked --quiet --profile dist
 	@scripts/bench

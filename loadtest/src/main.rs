@@ -1,7 +1,9 @@
 //! Load with the books checked: `run` one scenario, `bench` Afflux beside its peers, `report` and `compare` what they wrote.
 
+mod bench;
 mod compare;
 mod figures;
+mod machine;
 mod outcome;
 mod report;
 #[cfg(test)]
@@ -15,6 +17,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(about, version)]
 enum Command {
+    /// Afflux beside what people run today, in the same rounds: 1 when the books of one are wrong.
+    Bench(bench::Arguments),
     /// Outcomes as one HTML file that loads nothing.
     Report(report::Arguments),
     /// Which figures became worse by more than their noise: 1 when there are some, 2 when that cannot be said.
@@ -23,6 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
     };
