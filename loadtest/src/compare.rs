@@ -63,7 +63,11 @@ pub fn compare(before: &Outcome, after: &Outcome) -> Result<Comparison> {
     let (mut lines, mut unmatched) = (Vec::new(), Vec::new());
     for subject in &before.subjects {
         match after.subject(&subject.name) {
-            Some(other) => compare_subjects(subject, other, &before.loads(), &mut lines, &mut unmatched),
+            Some(other) => {
+                compare_subjects(subject, other, &before.loads(), &mut lines, &mut unmatched);
+                let place = (subject.name.clone(), String::new(), "lost at kill -9".to_owned());
+                lines.extend(count_line(place, subject.lost_after_kill(), other.lost_after_kill()));
+            }
             None => unmatched.push(format!("{}: only before", subject.name)),
         }
     }
@@ -94,10 +98,12 @@ fn compare_subjects(
         }
         let place = |figure: &str| (before.name.clone(), (*load).to_owned(), figure.to_owned());
         lines.extend(FIGURES.iter().filter_map(|figure| figure_line(place(figure.name), figure, &old, &new)));
-        lines.extend(count_line(place("failed"), &old, &new, |round| round.failed));
-        lines.extend(count_line(place("problems in the books"), &old, &new, |round| {
-            round.books.as_ref().map_or(0, |books| books.problems.len() as u64)
-        }));
+        let total = |rounds: &[&Round], of: fn(&Round) -> u64| rounds.iter().map(|round| of(round)).sum::<u64>();
+        let count = |of| (total(&old, of), total(&new, of));
+        let (failed_before, failed) = count(|round| round.failed);
+        lines.extend(count_line(place("failed"), failed_before, failed));
+        let (wrong_before, wrong) = count(|round| round.books.as_ref().map_or(0, |books| books.problems.len() as u64));
+        lines.extend(count_line(place("problems in the books"), wrong_before, wrong));
     }
 }
 
@@ -134,9 +140,7 @@ fn judge(better: Better, before: Spread, after: Spread) -> Verdict {
 }
 
 /// Of what should not happen at all: none before and some after is worse, however often it was tried.
-fn count_line((subject, load, figure): Place, old: &[&Round], new: &[&Round], of: fn(&Round) -> u64) -> Option<Line> {
-    let total = |rounds: &[&Round]| rounds.iter().map(|round| of(round)).sum::<u64>();
-    let (before, after) = (total(old), total(new));
+fn count_line((subject, load, figure): Place, before: u64, after: u64) -> Option<Line> {
     let verdict = match (before, after) {
         (0, 0) => return None,
         (0, _) => Verdict::Worse,
@@ -241,6 +245,8 @@ mod tests {
         after.subjects[0].rounds[3] =
             crate::outcome::Round { books: Some(books), ..samples::round("keep-alive", 10.0) };
         assert_eq!(verdict(&of(&QUIET), &after, "problems in the books"), Verdict::Worse);
+        after.subjects[0].missing_after_kill = Some((2, 20_000));
+        assert_eq!(verdict(&of(&QUIET), &after, "lost at kill -9"), Verdict::Worse);
     }
 
     #[test]

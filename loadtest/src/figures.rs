@@ -149,13 +149,33 @@ impl Figure {
         if of_rounds.len() >= FEWEST {
             return of_rounds;
         }
-        let seconds = rounds.iter().flat_map(|round| &round.timeline);
+        let seconds = rounds.iter().flat_map(|round| round.whole_seconds());
         let of_seconds: Vec<f64> = seconds.filter_map(|second| (self.of_second)(second)).collect();
         if of_seconds.len() >= FEWEST { of_seconds } else { of_rounds }
     }
 }
 
+impl Round {
+    /// Without a last one that ended early.
+    pub fn whole_seconds(&self) -> impl Iterator<Item = &Second> {
+        let first = self.timeline.first().map_or(0, |second| second.at);
+        // A generator does not stop to the microsecond.
+        let end = self.seconds + 0.05;
+        self.timeline.iter().filter(move |second| (second.at.saturating_sub(first) + 1) as f64 <= end)
+    }
+}
+
 impl Subject {
+    /// Afflux, in whatever setting; others are peers.
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with("Afflux")
+    }
+
+    /// Clicks of ours that were answered and are not recorded. A peer may promise less.
+    pub fn lost_after_kill(&self) -> u64 {
+        self.missing_after_kill.filter(|_| self.is_ours()).map_or(0, |(missing, _)| missing)
+    }
+
     pub fn rounds_of(&self, load: &str) -> Vec<&Round> {
         self.rounds.iter().filter(|round| round.load == load).collect()
     }
@@ -193,6 +213,17 @@ mod tests {
         assert_eq!(Spread::of(&[7.0]), Some(Spread { lower: 7.0, median: 7.0, upper: 7.0 }));
         let spread = Spread::of(&[9.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!(spread, Spread { lower: 1.75, median: 2.5, upper: 4.5 });
+    }
+
+    #[test]
+    fn a_second_that_ended_early_is_none() {
+        let mut round = crate::samples::round("keep-alive", 7.0);
+        round.timeline = (5..9).map(|at| crate::samples::second(at, 200)).collect();
+        let whole = |round: &Round| round.whole_seconds().map(|second| second.at).collect::<Vec<_>>();
+        round.seconds = 3.6;
+        assert_eq!(whole(&round), [5, 6, 7]);
+        round.seconds = 3.99;
+        assert_eq!(whole(&round), [5, 6, 7, 8]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct Arguments {
     table: Option<PathBuf>,
 }
 
-/// 1 when the books of a round are wrong; everything is written all the same.
+/// 1 when the books of a round are wrong, or clicks are lost; everything is written all the same.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let kinds = kinds(arguments)?;
     let cores = std::thread::available_parallelism()?.get();
@@ -75,11 +75,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     write(arguments, &outcome)?;
     std::fs::remove_dir_all(homes.place())?;
-    let rounds = outcome.subjects.iter().flat_map(|subject| &subject.rounds);
-    let problems: Vec<&String> =
-        rounds.filter_map(|round| round.books.as_ref()).flat_map(|books| &books.problems).collect();
-    problems.iter().for_each(|problem| eprintln!("the books: {problem}"));
+    let problems = problems(&outcome);
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn problems(outcome: &Outcome) -> Vec<String> {
+    let mut problems = Vec::new();
+    for subject in &outcome.subjects {
+        if let Some((missing, of)) = subject.missing_after_kill.filter(|_| subject.lost_after_kill() > 0) {
+            problems.push(format!("{}: {missing} of {of} answered clicks are lost after kill -9", subject.name));
+        }
+        for round in &subject.rounds {
+            let books = round.books.iter().flat_map(|books| &books.problems);
+            problems.extend(books.map(|problem| format!("{}, {}: {problem}", subject.name, round.load)));
+        }
+    }
+    problems
 }
 
 /// RFC 3339, UTC.

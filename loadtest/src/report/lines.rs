@@ -132,7 +132,9 @@ fn class(line: &Line, number: usize) -> String {
 
 fn draw_line(line: &Line, number: usize, x: &Scale, y: &Scale, show: fn(f64) -> String) -> String {
     let mut places = String::new();
-    for (along, up) in &line.points {
+    // One point alone is a line of no length, which the style gives round ends.
+    let again = line.points.first().filter(|_| line.points.len() == 1);
+    for (along, up) in line.points.iter().chain(again) {
         // Writing to a String cannot fail.
         let _ = write!(places, "{:.1},{:.1} ", x.at(*along), y.at(*up));
     }

@@ -3,43 +3,63 @@
 use super::bars::{self, Bar};
 use super::lines::{Chart, Line};
 use super::text::{duration, number};
-use crate::figures::{CPU, FIGURES, Figure, MEMORY, RATE, Spread, merged};
+use crate::figures::{CPU, Figure, MEMORY, RATE, Spread, merged};
 use crate::outcome::{Outcome, Round, Second, Subject};
 
-pub fn is_ours(subject: &Subject) -> bool {
-    subject.name.starts_with("Afflux")
+/// What stands in one picture: the servers under one load, or the loads of the only server.
+struct Group<'a> {
+    title: &'a str,
+    rows: Vec<Row<'a>>,
 }
 
-/// CPU, rate and latency for each load; memory once, the largest of all.
+struct Row<'a> {
+    name: &'a str,
+    ours: bool,
+    rounds: Vec<&'a Round>,
+}
+
+fn groups(outcome: &Outcome) -> Vec<Group<'_>> {
+    fn row<'a>(subject: &'a Subject, load: &str, name: &'a str) -> Row<'a> {
+        Row { name, ours: subject.is_ours(), rounds: subject.rounds_of(load) }
+    }
+    let loads = outcome.loads();
+    if let [only] = outcome.subjects.as_slice() {
+        let rows = loads.into_iter().map(|load| row(only, load, load)).collect();
+        return vec![Group { title: &only.name, rows }];
+    }
+    let of_load = |load| {
+        let rows = outcome.subjects.iter().map(|subject| row(subject, load, &subject.name));
+        Group { title: load, rows: rows.filter(|row| !row.rounds.is_empty()).collect() }
+    };
+    loads.into_iter().map(of_load).collect()
+}
+
+/// CPU, rate and latency; memory once, the largest of all.
 pub fn beside_each_other(outcome: &Outcome) -> String {
     let mut html = String::new();
-    for load in outcome.loads() {
-        for figure in FIGURES.iter().filter(|figure| [CPU.name, RATE.name].contains(&figure.name)) {
-            html.push_str(&bars_of(outcome, load, figure));
+    for group in groups(outcome) {
+        for figure in [CPU, RATE] {
+            let title = format!("{}, {} ({})", figure.name, group.title, figure.unit);
+            html.push_str(&bars_of(&title, &figure, &group.rows));
         }
-        html.push_str(&by_percentile(outcome, load));
+        html.push_str(&by_percentile(&group));
     }
-    html.push_str(&memory(outcome));
+    let whole = outcome.subjects.iter().map(|subject| {
+        let rounds = subject.rounds.iter().collect();
+        Row { name: &subject.name, ours: subject.is_ours(), rounds }
+    });
+    let rows: Vec<Row> = whole.collect();
+    html.push_str(&bars_of("Anonymous memory of the whole server (MiB)", &MEMORY, &rows));
     html
 }
 
-fn bars_of(outcome: &Outcome, load: &str, figure: &Figure) -> String {
-    let bar = |subject: &Subject| {
-        let spread = Spread::of(&figure.of_rounds(&subject.rounds_of(load)))?;
-        Some(Bar { name: subject.name.clone(), ours: is_ours(subject), spread })
+fn bars_of(title: &str, figure: &Figure, rows: &[Row]) -> String {
+    let bar = |row: &Row| {
+        let spread = Spread::of(&figure.of_rounds(&row.rounds))?;
+        Some(Bar { name: row.name.to_owned(), ours: row.ours, spread })
     };
-    let bars: Vec<Bar> = outcome.subjects.iter().filter_map(bar).collect();
-    bars::draw(&format!("{}, {load} ({})", figure.name, figure.unit), figure.unit, &bars)
-}
-
-fn memory(outcome: &Outcome) -> String {
-    let bar = |subject: &Subject| {
-        let rounds: Vec<&Round> = subject.rounds.iter().collect();
-        let spread = Spread::of(&MEMORY.of_rounds(&rounds))?;
-        Some(Bar { name: subject.name.clone(), ours: is_ours(subject), spread })
-    };
-    let bars: Vec<Bar> = outcome.subjects.iter().filter_map(bar).collect();
-    bars::draw("Anonymous memory of the whole server (MiB)", MEMORY.unit, &bars)
+    let bars: Vec<Bar> = rows.iter().filter_map(bar).collect();
+    bars::draw(title, figure.unit, &bars)
 }
 
 /// The axis grows by one with each nine.
@@ -47,23 +67,18 @@ fn nines(share: f64) -> f64 {
     -(1.0 - share).log10()
 }
 
-fn by_percentile(outcome: &Outcome, load: &str) -> String {
-    let mut lines: Vec<Line> = outcome.subjects.iter().filter_map(|subject| percentile_line(subject, load)).collect();
+fn by_percentile(group: &Group) -> String {
+    let mut lines: Vec<Line> = group.rows.iter().filter_map(percentile_line).collect();
     // The first colours are ours, in every picture.
     lines.sort_by_key(|line| !line.ours);
-    let mut rounds = outcome.subjects.iter().flat_map(|subject| subject.rounds_of(load));
-    // The generator waits for answers then: this is how long 64 at once wait, not how long one visitor does.
-    let closed = rounds.all(|round| round.planned_rate.is_none());
-    let title = if closed {
-        format!("Latency by percentile, {load} (closed loop, at its peak)")
-    } else {
-        format!("Latency by percentile, {load}")
-    };
+    let mut rounds = group.rows.iter().flat_map(|row| &row.rounds);
+    // The generator waits for answers then: this is how long all of its connections wait, not how long one visitor does.
+    let closed = if rounds.all(|round| round.planned_rate.is_none()) { " (closed loop, at its peak)" } else { "" };
     let furthest = lines.iter().filter_map(|line| line.points.last()).map(|(x, _)| *x).fold(1.0, f64::max);
     let shares = [("0", 0.0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
     let ticks = shares.into_iter().map(|(words, share)| (nines(share), words.to_owned()));
     Chart {
-        title: &title,
+        title: &format!("Latency by percentile, {}{closed}", group.title),
         lines,
         ticks: ticks.filter(|(place, _)| *place <= furthest + 0.05).collect(),
         marks: Vec::new(),
@@ -73,8 +88,8 @@ fn by_percentile(outcome: &Outcome, load: &str) -> String {
     .draw()
 }
 
-fn percentile_line(subject: &Subject, load: &str) -> Option<Line> {
-    let latency = merged(subject.rounds_of(load));
+fn percentile_line(row: &Row) -> Option<Line> {
+    let latency = merged(row.rounds.iter().copied());
     let total: u64 = latency.iter().map(|(_, count)| count).sum();
     let mut below = 0;
     let points = latency.iter().map(|(value, count)| {
@@ -84,7 +99,7 @@ fn percentile_line(subject: &Subject, load: &str) -> Option<Line> {
         (nines(share), *value as f64)
     });
     let points: Vec<(f64, f64)> = points.collect();
-    (!points.is_empty()).then(|| Line { name: subject.name.clone(), ours: is_ours(subject), points })
+    (!points.is_empty()).then(|| Line { name: row.name.to_owned(), ours: row.ours, points })
 }
 
 /// How each server's rounds went on, one after the other; empty without seconds.
@@ -98,16 +113,14 @@ pub fn over_time(subject: &Subject) -> String {
         ("p99", |second| second.p99_micros as f64),
         ("worst", |second| second.worst_micros as f64),
     ];
+    let clicks: [Way; 2] = [("answered", |second| second.answered as f64), ("failed", |second| second.failed as f64)];
+    let memory: [Way; 1] = [("memory", |second| second.memory_kib as f64 / 1024.0)];
+    // A last second that ended early has fewer clicks than it looks like.
     [
-        course.draw("Latency over time", &latency, true, duration),
-        course.draw(
-            "Clicks a second",
-            &[("answered", |second| second.answered as f64), ("failed", |second| second.failed as f64)],
-            false,
-            number,
-        ),
-        course.draw("Cores in use by the server", &[("cores", |second| second.cpu)], false, number),
-        course.draw("Anonymous memory (MiB)", &[("memory", |second| second.memory_kib as f64 / 1024.0)], false, number),
+        course.draw("Latency over time", &course.seconds, &latency, true, duration),
+        course.draw("Clicks a second", &course.whole, &clicks, false, number),
+        course.draw("Cores in use by the server", &course.whole, &[("cores", |second| second.cpu)], false, number),
+        course.draw("Anonymous memory (MiB)", &course.whole, &memory, false, number),
     ]
     .concat()
 }
@@ -118,13 +131,14 @@ type Way = (&'static str, fn(&Second) -> f64);
 /// The seconds of all rounds behind each other, and where each load begins.
 struct Course<'a> {
     seconds: Vec<(f64, &'a Second)>,
+    whole: Vec<(f64, &'a Second)>,
     marks: Vec<(f64, String)>,
     end: f64,
 }
 
 impl Course<'_> {
     fn of(subject: &Subject) -> Course<'_> {
-        let mut course = Course { seconds: Vec::new(), marks: Vec::new(), end: 0.0 };
+        let mut course = Course { seconds: Vec::new(), whole: Vec::new(), marks: Vec::new(), end: 0.0 };
         let mut load = "";
         for round in subject.rounds.iter().filter(|round| !round.timeline.is_empty()) {
             if round.load != load {
@@ -132,19 +146,28 @@ impl Course<'_> {
                 course.marks.push((course.end, round.load.clone()));
             }
             let first = round.timeline[0].at;
-            let place = |second: &Second| course.end + second.at.saturating_sub(first) as f64;
+            let begin = course.end;
+            let place = |second: &Second| begin + second.at.saturating_sub(first) as f64;
             let placed: Vec<_> = round.timeline.iter().map(|second| (place(second), second)).collect();
+            course.whole.extend(round.whole_seconds().map(|second| (place(second), second)));
             course.end = placed.last().map_or(course.end, |(at, _)| at + 1.0).max(course.end + round.seconds);
             course.seconds.extend(placed);
         }
         course
     }
 
-    fn draw(&self, title: &str, ways: &[Way], logarithmic: bool, show: fn(f64) -> String) -> String {
+    fn draw(
+        &self,
+        title: &str,
+        seconds: &[(f64, &Second)],
+        ways: &[Way],
+        logarithmic: bool,
+        show: fn(f64) -> String,
+    ) -> String {
         let line = |(name, of): &Way| Line {
             name: (*name).to_owned(),
             ours: false,
-            points: self.seconds.iter().map(|(at, second)| (*at, of(second))).collect(),
+            points: seconds.iter().map(|(at, second)| (*at, of(second))).collect(),
         };
         let ticks = super::scale::Scale::exact(0.0, self.end, 0.0, 1.0).ticks();
         Chart {

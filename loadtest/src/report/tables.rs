@@ -13,6 +13,13 @@ pub fn alarms(outcome: &Outcome) -> String {
     let mut alarms = Vec::new();
     for subject in &outcome.subjects {
         let of = |round: &Round| format!("{}, {}", subject.name, round.load);
+        if subject.lost_after_kill() > 0 {
+            alarms.push(format!(
+                "{}: {} answered clicks are lost after kill -9",
+                subject.name,
+                subject.lost_after_kill()
+            ));
+        }
         for round in &subject.rounds {
             let books = round.books.iter().flat_map(|books| &books.problems);
             alarms.extend(books.map(|problem| format!("{}: {problem}", of(round))));

@@ -58,6 +58,17 @@ fn an_outcome_becomes_one_well_formed_page_with_pictures() {
 }
 
 #[test]
+fn of_one_server_the_loads_stand_beside_each_other() {
+    let mut outcome = outcome();
+    outcome.subjects.remove(0);
+    let html = page(&[outcome]);
+    assert_well_formed(&html);
+    assert!(html.contains("CPU per click, Afflux, process (µs)"));
+    assert!(html.contains("<title>new connection: 20 µs"));
+    assert_eq!(html.matches("<figure>").count(), 3 + 1 + 4);
+}
+
+#[test]
 fn the_page_loads_nothing() {
     let html = page(&[outcome()]);
     for word in ["http:", "https:", "src=", "href=", "url(", "@import", "<script", "<link"] {
@@ -87,9 +98,12 @@ fn what_makes_figures_doubtful_stands_before_them() {
     let round = &mut outcome.subjects[1].rounds[0];
     (round.planned_rate, round.generator_busy, round.sent_late, round.failed) = (Some(1_000.0), 0.95, 7, 2);
     round.books.as_mut().unwrap().problems.push("3 answered clicks are not recorded".into());
+    outcome.subjects[1].missing_after_kill = Some((2, 20_000));
     let html = page(&[outcome]);
     let first_picture = html.find("<figure>").unwrap();
-    for said in ["3 answered clicks are not recorded", "2 failed", "95 % busy, 7 sent late"] {
+    for said in
+        ["3 answered clicks are not recorded", "2 failed", "95 % busy, 7 sent late", "2 answered clicks are lost"]
+    {
         assert!(html.find(said).is_some_and(|place| place < first_picture), "{said}");
     }
 }
