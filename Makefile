@@ -41,7 +41,7 @@ lint: ## formatting and clippy, warnings are errors; licences, sources and known
 fmt: ## format the code
 	@$(CARGO) fmt --all
 
-bench: ## CPU per click beside nginx, latency, attribution and recovery; needs an idle machine
+bench: ## clicks beside nginx, Lua, HAProxy, Go and Node; attribution and recovery; needs an idle machine, half an hour
 	@scripts/install build bench
 	@$(CARGO) build --locked --quiet --profile dist
 	@scripts/bench

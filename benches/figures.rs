@@ -1,14 +1,13 @@
-//! First figures, beside what people run today: CPU per click, time to ready, recovery, attribution, delay.
+//! Figures of what comes behind a click: attribution, delay, time to ready, recovery.
 //!
-//! `make bench` runs it. Server on core 0, load (wrk) on core 1, rounds interleaved and rotated, every round printed,
-//! and the books checked: what wrk saw answered is what the spool holds.
+//! `make bench` runs it. What a click costs, beside what people run today, `loadtest/src/bench` measures.
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;
 
 mod figures {
     pub mod attribution;
-    pub mod click;
+    #[allow(dead_code, reason = "the bench of clusters uses the rest")]
     pub mod process;
     pub mod start;
 }
@@ -17,9 +16,6 @@ fn main() {
     // `cargo bench` passes `--bench`; a name after it runs that part alone.
     let only: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
-    if wanted("click") {
-        figures::click::run();
-    }
     if wanted("attribution") {
         figures::attribution::run();
     }

@@ -1,7 +1,5 @@
 //! What the kernel knows of a process (proc(5)).
 
-use std::process::Command;
-
 /// User and system time of all threads, microseconds.
 pub fn cpu_us(pid: u32) -> u64 {
     stat_cpu_us(&format!("/proc/{pid}/stat"))
@@ -38,18 +36,6 @@ pub fn resident_mib(pid: u32) -> f64 {
         line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse::<f64>().ok()).unwrap_or(0.0)
     };
     kib("RssAnon:") / 1024.0
-}
-
-/// Moves every thread of a process to these cores.
-pub fn pin(pid: u32, cores: &str) {
-    let status = Command::new("taskset").args(["-a", "-p", "-c", cores, &pid.to_string()]).output();
-    assert!(status.expect("taskset").status.success());
-}
-
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 /// The value at a quantile, `0.25` for the lower quartile.
