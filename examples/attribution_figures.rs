@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example attribution_figures -- [CLICKS [CONVERSIONS]]`; 10,000,000 and 100,000 if not said.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -121,7 +121,7 @@ fn main() {
         conversions: conversions.clone(),
         making: making.clone(),
     };
-    let snapshot = Snapshot::new(rulebook(), HashMap::new(), HashMap::new(), Links::default());
+    let snapshot = Snapshot::new(rulebook(), Default::default(), Default::default(), Links::default());
     let rules = Rules {
         layout: Layout::Alone,
         keys,

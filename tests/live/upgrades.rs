@@ -76,12 +76,14 @@ fn p10_edges_and_consoles_are_taken_over_from_and_nobody_notices() {
     let rounds = by_form(2, 100);
     for round in 0..rounds {
         crowd.wait_for(50, 5);
-        (clicks.wait_for(5), reports.wait_for(5));
+        clicks.wait_for(5);
+        reports.wait_for(5);
         cluster.edges[round as usize % 2].upgrade();
         cluster.console.upgrade();
     }
     crowd.wait_for(50, 5);
-    (clicks.wait_for(5), reports.wait_for(5));
+    clicks.wait_for(5);
+    reports.wait_for(5);
     let strict = clicks.goes_home();
     reports.goes_home();
     let mut answers = crowd.go_home();

@@ -1,6 +1,6 @@
 //! A catalog of two merchants and an API over it, without a port.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use data_encoding::HEXLOWER;
+use hashbrown::HashMap;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;

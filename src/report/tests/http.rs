@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -62,8 +62,8 @@ impl Api {
     fn over(database: Option<Home>) -> Api {
         let world = World::new();
         let place = database.as_ref().map_or_else(|| world.place(), |home| home.place.clone());
-        let merchants: HashMap<_, _> = [1, 2].map(|id| (MerchantId(id), merchant(id))).into();
-        let snapshot = Snapshot::new(rulebook(), merchants, HashMap::new(), Links::default());
+        let merchants = [1, 2].map(|id| (MerchantId(id), merchant(id)));
+        let snapshot = Snapshot::new(rulebook(), merchants.into(), Default::default(), Links::default());
         let catalog = Arc::new(ArcSwap::from_pointee(snapshot));
         let clock = Arc::new(ManualClock::at(TimeMs(T0)));
         let access = Arc::new(Access::new(catalog, vec![sha256("operator")], None, clock));

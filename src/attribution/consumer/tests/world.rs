@@ -1,6 +1,6 @@
 //! A small network: two merchants' offers, publishers, and spools in memory that are fed by hand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -142,7 +142,7 @@ pub fn rulebook() -> Rulebook {
 pub fn snapshot(change: impl FnOnce(&mut Rulebook)) -> Snapshot {
     let mut book = rulebook();
     change(&mut book);
-    Snapshot::new(book, HashMap::new(), HashMap::new(), Links::default())
+    Snapshot::new(book, Default::default(), Default::default(), Links::default())
 }
 
 impl World {
