@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::Body;
 use http_body_util::Full;
 
 use super::click::{Clicked, Clicks, DiskWait};
@@ -152,7 +153,7 @@ impl Edge {
         };
         let headers = std::mem::take(&mut request.headers);
         let mut answer = self.click_answer(headers, &clicks, &clicked, peer);
-        if is_head {
+        if is_head && answer.body().is_end_stream() {
             // hyper says so itself of every other answer without a body.
             answer.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
         }
