@@ -8,7 +8,7 @@
 mod answer;
 mod bots;
 mod click;
-pub mod event;
+pub mod event; // for benches/parts.rs
 mod forwarded;
 mod https;
 mod labels;
