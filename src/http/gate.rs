@@ -19,19 +19,24 @@ use tokio::net::{TcpListener, TcpStream};
 use super::listen::{BACKLOG, is_ours};
 
 pub struct Gate {
-    socket: std::net::TcpListener,
-    /// The same as the runtime sees it; `None` while it is shut.
-    open: Option<TcpListener>,
+    socket: Socket,
     may_shut: bool,
+}
+
+enum Socket {
+    Open(TcpListener),
+    Shut(std::net::TcpListener),
 }
 
 impl Gate {
     pub fn new(socket: std::net::TcpListener) -> io::Result<Gate> {
         socket.set_nonblocking(true)?;
         let may_shut = is_ours(&socket);
-        let mut gate = Gate { socket, open: None, may_shut };
-        gate.open()?;
-        Ok(gate)
+        if may_shut {
+            // Another process may have shut it.
+            rustix::net::listen(&socket, BACKLOG)?;
+        }
+        Ok(Gate { socket: Socket::Open(TcpListener::from_std(socket)?), may_shut })
     }
 
     pub fn may_shut(&self) -> bool {
@@ -43,7 +48,7 @@ impl Gate {
         let accepted = ready!(self.open()?.poll_accept(cx));
         if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
             // Another process that has the same socket has shut it.
-            self.open = None;
+            self.shut()?;
         }
         Poll::Ready(accepted)
     }
@@ -51,31 +56,39 @@ impl Gate {
     /// One who waits already.
     pub fn accept_now(&self) -> io::Result<std::net::TcpStream> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        Ok(rustix::net::accept_with(&self.socket, flags)?.into())
+        Ok(rustix::net::accept_with(self, flags)?.into())
     }
 
-    /// From here on everybody is refused.
-    pub fn shut(&mut self) {
-        self.open = None;
-        if let Err(error) = rustix::net::shutdown(&self.socket, Shutdown::Read) {
-            tracing::debug!("a listener could not be shut: {error}");
-        }
+    /// From here on everybody is refused. After an error nobody is.
+    pub fn shut(&mut self) -> io::Result<()> {
+        // The runtime knows a socket by its descriptor, and whoever stopped listening is of no more use to it.
+        let copy = self.as_fd().try_clone_to_owned()?;
+        let _ = rustix::net::shutdown(&copy, Shutdown::Read);
+        self.socket = Socket::Shut(copy.into());
+        Ok(())
     }
 
     fn open(&mut self) -> io::Result<&TcpListener> {
-        if self.open.is_none() {
+        if let Socket::Shut(socket) = &self.socket {
+            let copy = socket.try_clone()?;
             if self.may_shut {
-                rustix::net::listen(&self.socket, BACKLOG)?;
+                rustix::net::listen(&copy, BACKLOG)?;
             }
-            self.open = Some(TcpListener::from_std(self.socket.try_clone()?)?);
+            self.socket = Socket::Open(TcpListener::from_std(copy)?);
         }
-        self.open.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        match &self.socket {
+            Socket::Open(listener) => Ok(listener),
+            Socket::Shut(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }
 
 impl AsFd for Gate {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.socket {
+            Socket::Open(listener) => listener.as_fd(),
+            Socket::Shut(listener) => listener.as_fd(),
+        }
     }
 }
 
@@ -104,7 +117,7 @@ mod tests {
             let (mut gate, address) = gate();
             assert!(gate.may_shut());
             for _ in 0..3 {
-                gate.shut();
+                gate.shut().unwrap();
                 assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
                 assert!(
                     poll_fn(|cx| Poll::Ready(gate.poll_accept(cx).is_pending())).await,
@@ -122,8 +135,8 @@ mod tests {
     fn a_gate_that_another_process_has_shut_is_opened_again() {
         on_a_runtime(async {
             let (mut gate, address) = gate();
-            let mut of_another = Gate::new(gate.socket.try_clone().unwrap()).unwrap();
-            of_another.shut();
+            let mut of_another = Gate::new(gate.as_fd().try_clone_to_owned().unwrap().into()).unwrap();
+            of_another.shut().unwrap();
             let _ = poll_fn(|cx| gate.poll_accept(cx)).await.unwrap_err();
             assert!(poll_fn(|cx| Poll::Ready(gate.poll_accept(cx).is_pending())).await);
             Client::connect(address).unwrap();

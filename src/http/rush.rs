@@ -26,7 +26,7 @@ const STILL_STANDS: Duration = Duration::from_millis(50);
 /// It lasts until nobody had to be refused for this long.
 const CALM: Duration = Duration::from_secs(1);
 /// Of those who come while it lasts, one in so many is told that there is no room.
-const TOLD: u32 = 16;
+const TOLD: u32 = 32;
 
 /// How many newcomers a listener has.
 #[derive(Default)]
@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn e34_in_a_rush_one_in_sixteen_is_told_until_it_is_calm() {
+    fn e34_in_a_rush_one_in_32_is_told_until_it_is_calm() {
         let mut rush = Rush::default();
         assert!(!rush.stands());
         is_older(&mut rush, STANDS);
         assert!(rush.is_too_long(10), "nobody had a turn");
-        assert_eq!(told(&mut rush), 100);
+        assert_eq!(told(&mut rush), 50);
         is_older(&mut rush, CALM);
         assert_eq!(told(&mut rush), 0);
         assert!(!rush.stands());

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::idle::resident_kib;
 use crate::rig::Server;
@@ -27,8 +27,8 @@ const PART_PERCENT: u64 = 5;
 /// Short, so that nobody waits for the next one for long; a millisecond of it is the least that the kernel grants.
 const PERIOD_US: u64 = 20_000;
 
-/// Of the peak, what is answered while twice as many come.
-const LEAST_SHARE: f64 = 0.9;
+/// Of the peak, what is answered while twice as many come: in a minute, and in some seconds, in which both are less certain.
+const LEAST_SHARE: [f64; 2] = [0.9, 0.75];
 
 /// How long a visitor tries to get a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,7 +129,7 @@ fn peak(server: &Server, seconds: u64) -> f64 {
     const MOST_TIMES: usize = 8;
     let mut best = 0.0;
     for _ in 0..MOST_TIMES {
-        let now = answered(server, seconds);
+        let now = answered(server, 64, seconds).max(answered(server, 512, seconds));
         if now < best * 1.05 {
             return now.max(best);
         }
@@ -138,9 +138,9 @@ fn peak(server: &Server, seconds: u64) -> f64 {
     best
 }
 
-/// Clicks a second that are answered when each visitor waits for the one before.
-fn answered(server: &Server, seconds: u64) -> f64 {
-    const VISITORS: usize = 64;
+/// Clicks a second that are answered when each of so many visitors waits for the answer before, or for a moment when there
+/// was none.
+fn answered(server: &Server, visitors: usize, seconds: u64) -> f64 {
     let heard = Rc::<RefCell<Heard>>::default();
     let begun = Instant::now();
     on_this_thread(async {
@@ -149,11 +149,15 @@ fn answered(server: &Server, seconds: u64) -> f64 {
             let (heard, address) = (heard.clone(), server.edge);
             tokio::task::spawn_local(async move {
                 while Instant::now() < until {
+                    let before = heard.borrow().refused;
                     visit(address, heard.clone()).await;
+                    if heard.borrow().refused > before {
+                        sleep(Duration::from_millis(20)).await;
+                    }
                 }
             })
         };
-        let visitors: Vec<_> = (0..VISITORS).map(|_| visitor()).collect();
+        let visitors: Vec<_> = (0..visitors).map(|_| visitor()).collect();
         for visitor in visitors {
             visitor.await.expect("no panic");
         }
@@ -205,8 +209,6 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
     let (measured, flooded) = if is_long() { (10, 60) } else { (1, 8) };
-    // As many may wait at once as there are descriptors for.
-    let most_at_once = maximum.unwrap_or(u64::MAX).saturating_sub(2_000) as f64;
     let home = tempfile::tempdir().unwrap();
     // It is the processor that there is too little of: nobody waits for the disk.
     let config = vec![("edge", "workers = 1".into()), ("spool", "durability = \"process\"".into())];
@@ -220,22 +222,24 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
         let pid = server.pid().to_string();
         assert!(Command::new("taskset").args(["-a", "-p", "-c", "0", &pid]).status().unwrap().success());
     }
-    let peak = peak(&server, measured);
+    let first_peak = peak(&server, measured);
     let before = (redirected(&server), resident_kib(&server));
-    let Flood { all, answered_each_second, resident_kib } =
-        flood(&server, (2.0 * peak).min(most_at_once / HANGS.as_secs_f64().min(flooded as f64)), flooded);
-    let share = answered_each_second / peak;
+    let Flood { all, answered_each_second, resident_kib } = flood(&server, 2.0 * first_peak, flooded);
+    let answered_in_it = redirected(&server) - before.0;
+    // Of this server and this machine, as they were meanwhile.
+    let peaks = [first_peak, peak(&server, measured)];
+    let share = answered_each_second * 2.0 / peaks.iter().sum::<f64>();
     println!(
-        "peak {peak:.0}/s; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
+        "peak {peaks:.0?}/s before and after; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
          KiB of memory before {}, then {resident_kib:?}",
         share * 100.0,
         before.1
     );
     assert_eq!((all.hung, all.outside), (0, 0), "{all:?}");
     assert!(all.refused + all.cut_off == 0 || counted(&server, "afflux_http_shut_total") > 0);
-    assert!(share >= LEAST_SHARE, "{share}");
+    assert!(share >= LEAST_SHARE[usize::from(!is_long())], "{share}");
     // Answered is counted, and so is whoever was told.
-    assert_eq!(redirected(&server) - before.0, all.redirected as usize);
+    assert_eq!(answered_in_it, all.redirected as usize);
     assert_eq!(spooled(&server).len(), redirected(&server));
     assert!(counted(&server, "afflux_http_turned_away_total") >= all.told_503);
     let half = resident_kib.len() / 2;
