@@ -32,9 +32,9 @@ pub fn missed(expect: &Expect, runs: &[Run<'_>]) -> Vec<String> {
         if expect.failed_percent.is_some_and(|most| failed_percent > most) {
             missed.push(format!("{name}: {} of {planned} clicks failed", clicks.failed));
         }
-        let untold = clicks.failed.saturating_sub(run.tally.unsent);
+        let untold = clicks.failed.saturating_sub(run.tally.unsent + run.tally.cut_off);
         if expect.untold_count.is_some_and(|most| untold > most) {
-            missed.push(format!("{name}: {untold} clicks were sent, and neither answered nor told 503"));
+            missed.push(format!("{name}: {untold} clicks were sent, and neither answered nor refused"));
         }
         let p99_ms = clicks.latency.value_at_quantile(0.99) as f64 / 1_000.0;
         let is_measured = !run.stage.finds_peak && !is_overload;

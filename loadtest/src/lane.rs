@@ -279,9 +279,10 @@ impl Lane {
         now
     }
 
-    /// No answer came. `sent`: the server may have heard it, and recorded it.
-    pub fn failed(&self, stage: &StageRun, click: &Click, sent: bool) -> Instant {
+    /// No answer came. `sent`: the server may have heard it, and recorded it. `was_told`: by a connection refused or reset.
+    pub fn failed(&self, stage: &StageRun, click: &Click, sent: bool, was_told: bool) -> Instant {
         let now = Instant::now();
+        self.stage.borrow_mut().cut_off += u64::from(was_told);
         self.count_failed(click, sent);
         self.hand_over(stage, now);
         now

@@ -249,11 +249,12 @@ fn show(observer: &Observer, tally: &StageTally) {
         (round.planned_rate.map_or("a closed loop".into(), |rate| format!("planned {rate:.0}/s")), observer.rate());
     let at = |part| duration(tally.clicks.latency.value_at_quantile(part));
     eprintln!(
-        "== {}: {planned}, {rate:.0}/s answered; {} answered, {} told 503, {} failed; p50 {}, p99 {}, p99.9 {}, worst {}",
+        "== {}: {planned}, {rate:.0}/s answered; {} answered, {} told 503, {} failed ({} of them refused or reset); p50 {}, p99 {}, p99.9 {}, worst {}",
         round.load,
         round.answered,
         round.refused,
         round.failed,
+        tally.cut_off,
         at(0.5),
         at(0.99),
         at(0.999),

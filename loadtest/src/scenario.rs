@@ -162,7 +162,8 @@ pub struct Expect {
     pub memory_growth_mib: Option<u64>,
     /// Clicks that were neither answered nor told 503, of all that were planned.
     pub failed_percent: Option<f64>,
-    /// The same without those that were never sent, as too many waited.
+    /// The same, but for those whose connection was refused or reset, and those that were never sent, as too many waited:
+    /// they were left hanging.
     pub untold_count: Option<u64>,
     /// Of every stage in an open loop that is no overload.
     pub latency_p99_ms: Option<f64>,

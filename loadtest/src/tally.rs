@@ -46,6 +46,8 @@ pub struct StageTally {
     /// From when a merchant wanted to report to the 202.
     pub orders: Tally,
     pub unsent: u64,
+    /// Of those that failed: their connection was refused, or reset.
+    pub cut_off: u64,
     pub sent_late: u64,
     /// Of the busiest lane, 0 to 1.
     pub busy: f64,
@@ -56,6 +58,7 @@ impl StageTally {
         self.clicks.add(&other.clicks);
         self.orders.add(&other.orders);
         self.unsent += other.unsent;
+        self.cut_off += other.cut_off;
         self.sent_late += other.sent_late;
         self.busy = self.busy.max(other.busy);
     }

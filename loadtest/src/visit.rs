@@ -1,6 +1,7 @@
 //! A connection of the crowd: takes one arrival after the other, asks, and tells the lane what came back.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -50,15 +51,21 @@ pub async fn http1(lane: Rc<Lane>, stage: Rc<StageRun>, number: usize) {
                     wire = None;
                 }
             }
-            Ok(Err(_)) | Err(_) => {
+            asked => {
                 wire = None;
-                used = lane.failed(&stage, &click, sent.get());
+                used = lane.failed(&stage, &click, sent.get(), asked.is_ok_and(|heard| was_told(heard.err())));
                 if stage.is_closed_loop() && !sent.get() {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// Whether the client came to know at once that there was no room: its connection was refused, or reset.
+fn was_told(error: Option<io::Error>) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset};
+    error.is_some_and(|error| matches!(error.kind(), ConnectionRefused | ConnectionReset))
 }
 
 async fn connect(lane: &Lane, number: usize, from: u32, timeout: Duration) -> Option<Wire> {
@@ -97,9 +104,9 @@ pub async fn http2(lane: Rc<Lane>, stage: Rc<StageRun>, shared: Rc<Shared>, numb
                     shared.forget().await;
                 }
             }
-            Ok(Err(_)) | Err(_) => {
+            asked => {
                 shared.forget().await;
-                lane.failed(&stage, &click, sent.get());
+                lane.failed(&stage, &click, sent.get(), asked.is_ok_and(|heard| was_told(heard.err())));
                 if stage.is_closed_loop() && !sent.get() {
                     tokio::time::sleep(PAUSE).await;
                 }

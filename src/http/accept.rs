@@ -1,11 +1,12 @@
-//! Accepting connections, also those for which there is no room: they hear 503 and are not left hanging (contract E34).
+//! Accepting connections, also those for which there is no room: they hear 503 or are refused, and are not left hanging
+//! (contract E34).
 //!
 //! Invariant: whatever accepting fails of, `poll` returns: who polls it can still end slow connections and stop.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,21 +14,26 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::gate::Gate;
+use super::listen::BACKLOG;
 use super::places::Door;
 use super::reserve::{RESERVE, Words};
 use super::rush::{Newcomers, Rush};
 
 /// How long nothing is accepted after the system had no room for a connection, and not even for one to say no to.
 const NO_ROOM: Duration = Duration::from_millis(50);
-/// How often that is waited for at the end, for those who wait to be accepted; then they are reset.
+/// The same after another process, one that takes over, has shut a socket that it shares with us.
+const SHUT_ELSEWHERE: Duration = Duration::from_millis(5);
+/// How often it is waited for room at the end, for those who wait to be accepted; then they are reset.
 const LAST_WAITS: usize = 20;
 
 pub struct Acceptor {
-    listener: TcpListener,
+    gate: Gate,
+    /// Those who came before the gate was shut, and have not been let in.
+    line: VecDeque<std::net::TcpStream>,
     door: Arc<Door>,
     words: Words,
     newcomers: Arc<Newcomers>,
@@ -45,10 +51,9 @@ impl Acceptor {
         words: Words,
         newcomers: Arc<Newcomers>,
     ) -> io::Result<Acceptor> {
-        listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        let (gate, line) = (Gate::new(listener)?, VecDeque::new());
         let (rush, fails) = (Rush::default(), Fails::default());
-        Ok(Acceptor { listener, door, words, newcomers, rush, pause: None, fails })
+        Ok(Acceptor { gate, line, door, words, newcomers, rush, pause: None, fails })
     }
 
     /// The next connection that there is a descriptor for; those for which there is none are turned away.
@@ -59,20 +64,52 @@ impl Acceptor {
                 self.pause = None;
             }
             if self.newcomers.poll_room(cx).is_pending() {
-                self.rush.goes_on();
+                if self.line.is_empty() && self.rush.stands() {
+                    self.look_who_waits();
+                }
                 return Poll::Pending;
             }
-            let Poll::Ready(accepted) = self.listener.poll_accept(cx) else {
-                self.rush.is_over();
-                return Poll::Pending;
+            let accepted = match self.line.pop_front() {
+                Some(waited) => with_peer(waited),
+                None => match self.gate.poll_accept(cx) {
+                    Poll::Ready(accepted) => accepted,
+                    Poll::Pending => {
+                        self.rush.rests();
+                        return Poll::Pending;
+                    }
+                },
             };
+            self.rush.comes();
             match accepted {
                 // Where TLS is spoken it is seen more closely who has to be told (`Handshakes::is_behind`).
                 Ok((stream, _)) if self.words == Words::Http && self.rush.tells_next() => self.turn_away(stream),
                 Ok(accepted) if RESERVE.spares_what_was_accepted() => return Poll::Ready(accepted),
                 Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    self.pause = Some(Box::pin(sleep(SHUT_ELSEWHERE)))
+                }
                 Err(error) => self.without_room(&error),
+            }
+        }
+    }
+
+    /// They are let in in their turn. When there are too many, all others are refused until the last of these was.
+    fn look_who_waits(&mut self) {
+        self.take_in();
+        if self.rush.is_too_long(self.line.len()) && self.gate.may_shut() && self.gate.shut().is_ok() {
+            self.door.count_shut();
+        }
+    }
+
+    fn take_in(&mut self) {
+        let most = self.door.room().min(BACKLOG as usize);
+        while self.line.len() < most {
+            match self.gate.accept_now() {
+                Ok(stream) if RESERVE.spares_what_was_accepted() => self.line.push_back(stream),
+                Ok(stream) => RESERVE.turn_away(stream, &self.door, self.words),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => break,
             }
         }
     }
@@ -88,7 +125,7 @@ impl Acceptor {
     pub async fn next_waiting(&mut self) -> Option<(TcpStream, SocketAddr)> {
         let mut waits = 0;
         loop {
-            match self.accept_now().and_then(with_peer) {
+            match self.line.pop_front().map_or_else(|| self.gate.accept_now(), Ok).and_then(with_peer) {
                 Ok(accepted) if RESERVE.spares_what_was_accepted() => return Some(accepted),
                 Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
@@ -106,17 +143,12 @@ impl Acceptor {
     /// Without a descriptor: who waits hears it with one that is given up for that. False when nobody could be answered.
     fn answer_one(&self) -> bool {
         // Without descriptors accepting fails also when nobody waits. Whoever is leaving may stay then.
-        self.somebody_waits() && RESERVE.answer_one(&self.door, self.words, || self.accept_now())
+        self.somebody_waits() && RESERVE.answer_one(&self.door, self.words, || self.gate.accept_now())
     }
 
     fn somebody_waits(&self) -> bool {
-        let mut waits = [PollFd::new(&self.listener, PollFlags::IN)];
+        let mut waits = [PollFd::new(&self.gate, PollFlags::IN)];
         rustix::event::poll(&mut waits, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-    }
-
-    fn accept_now(&self) -> io::Result<std::net::TcpStream> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        Ok(rustix::net::accept_with(self.listener.as_fd(), flags)?.into())
     }
 
     /// The answer to a connection for which there is no place: without hearing it.

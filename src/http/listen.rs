@@ -11,12 +11,27 @@ pub(super) const BACKLOG: i32 = 4_096;
 /// A listener that may share its port with those of other threads (SO_REUSEPORT). What it accepts has TCP_NODELAY from
 /// birth: set here once, it costs no system call for a connection.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.port() == 0 {
+        // Only a port that was asked for by its number stays with a socket that stops listening for a moment (`gate`).
+        let any = TcpListener::from(bind(address)?);
+        return listen(any.local_addr()?);
+    }
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+/// Whether `listen` made it, here or in the process before this one; supervisors share no ports unless they are told to.
+pub(super) fn is_ours(listener: &TcpListener) -> bool {
+    socket2::SockRef::from(listener).reuse_port().is_ok_and(|shares| shares)
 }

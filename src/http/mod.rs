@@ -12,7 +12,8 @@
 //! agree upon HTTP/2: then [`requests`] makes of each stream what HTTP/1 would have brought, and a [`frame_guard`] holds
 //! what h2 does not: the times, and how much may be said that is no request.
 //!
-//! When more come than can be served a [`rush`] lets no more in than get their turn.
+//! When more come than can be served a [`rush`] lets no more in than get their turn, and shuts the [`gate`] when too many
+//! wait for theirs.
 //!
 //! Both doors use it: the edge with a service of its own, the API with an axum router (`router`).
 
@@ -22,6 +23,7 @@ mod connection;
 mod forgotten;
 mod frame_guard;
 mod frames;
+mod gate;
 mod guard;
 mod handshake;
 mod head;

@@ -34,6 +34,7 @@ pub struct Door {
     /// Connections that were turned away and may still be reading why.
     leaving: AtomicUsize,
     turned_away: Counter,
+    shut: Counter,
     draining: AtomicBool,
     /// Of each listener.
     http2: Mutex<Vec<Arc<Http2Counts>>>,
@@ -68,7 +69,7 @@ impl Door {
         // Soon there may be no descriptor for it.
         RESERVE.fill();
         let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (turned_away, draining) = (Counter::new(), AtomicBool::new(false));
+        let (turned_away, shut, draining) = (Counter::new(), Counter::new(), AtomicBool::new(false));
         let (http2, refused, without_room) = (Mutex::default(), AtomicUsize::new(0), Default::default());
         let (addresses, proxied) = (limits.per_address.clone().map(Addresses::new), ProxyCounts::default());
         Arc::new(Door {
@@ -83,6 +84,7 @@ impl Door {
             proxied,
             leaving,
             turned_away,
+            shut,
             draining,
             http2,
         })
@@ -96,6 +98,11 @@ impl Door {
     /// Connections that were answered 503 without a place to hear them in; no service counts these.
     pub fn turned_away(&self) -> u64 {
         self.turned_away.value()
+    }
+
+    /// How often a listener refused all who came, until those who waited had their turn.
+    pub fn shut(&self) -> u64 {
+        self.shut.value()
     }
 
     /// Connections that were told that there is no room for them, and why.
@@ -124,6 +131,15 @@ impl Door {
 
     pub(super) fn turn_away(&self) {
         self.turned_away.add_shared(1);
+    }
+
+    pub(super) fn count_shut(&self) {
+        self.shut.add_shared(1);
+    }
+
+    /// How many more may be inside.
+    pub(super) fn room(&self) -> usize {
+        self.limits.connections.saturating_sub(self.inside.load(Relaxed))
     }
 
     /// Whether one more may stay for a moment after it was turned away. If so, it leaves by `left`.

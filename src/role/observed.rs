@@ -85,6 +85,8 @@ fn write_doors(doors: &[(&str, &Door)], page: &mut Page) {
     page.gauge("afflux_http_connections", "Open connections.", &of(|door| door.open() as u64));
     let help = "Connections answered 503 before a request was heard.";
     page.counter("afflux_http_turned_away_total", help, &of(Door::turned_away));
+    let help = "Times that a listener refused whoever came, until those who waited had their turn: a rush.";
+    page.counter("afflux_http_shut_total", help, &of(Door::shut));
     write_without_room(doors, page);
     let help = "Streams that clients opened in HTTP/2.";
     page.counter("afflux_http2_streams_total", help, &of(|door| door.http2(|counts| &counts.streams)));

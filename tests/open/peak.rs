@@ -1,8 +1,9 @@
 //! Twice as many visitors as the edge has time for, each with a connection of their own (contract E34): as many are answered
-//! as without the others, it takes no more memory, and whoever is connected hears something.
+//! as without the others, it takes no more memory, and whoever is not answered is told so.
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::idle::resident_kib;
 use crate::rig::Server;
@@ -26,11 +27,11 @@ const PART_PERCENT: u64 = 5;
 /// Short, so that nobody waits for the next one for long; a millisecond of it is the least that the kernel grants.
 const PERIOD_US: u64 = 20_000;
 
-/// Of the peak, what is answered while twice as many come. The aim is 0.9 and is not reached: 0.73 to 0.91 were measured
-/// (`docs/benchmarks.md`). This only holds what there is.
-const LEAST_SHARE: f64 = 0.5;
+/// Of the peak, what is answered while twice as many come: in a minute, and in some seconds. The aim is 0.9; with a part of a
+/// core peaks differ by a fifth from run to run, and the shares that were seen lie around the aim (`docs/benchmarks.md`).
+const LEAST_SHARE: [f64; 2] = [0.75, 0.6];
 
-/// How long a visitor tries to get a connection. While the kernel's queue is full it lets their kernel try again.
+/// How long a visitor tries to get a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than the longest queue lasts.
 const HANGS: Duration = Duration::from_secs(20);
@@ -80,9 +81,11 @@ impl Drop for Part {
 struct Heard {
     redirected: u64,
     told_503: u64,
-    /// Reset, or closed without a word.
+    /// Their connection was refused.
+    refused: u64,
+    /// It was reset, or closed without a word.
     cut_off: u64,
-    /// Their kernel got no connection for them.
+    /// Their kernel heard nothing.
     outside: u64,
     /// Connected, and heard nothing.
     hung: u64,
@@ -93,7 +96,13 @@ async fn visit(address: SocketAddr, heard: Rc<RefCell<Heard>>) {
     let Ok(connected) = timeout(PATIENCE, TcpStream::connect(address)).await else {
         return count(|of| &mut of.outside);
     };
-    let mut stream = connected.expect("a port, and somebody who listens");
+    let mut stream = match connected {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return count(|of| &mut of.refused),
+        // Refused between the two ends of a handshake.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return count(|of| &mut of.cut_off),
+        Err(error) => panic!("{error}"),
+    };
     let asked = b"GET /phone HTTP/1.1\r\nHost: afflux.test\r\nConnection: close\r\n\r\n";
     let exchange = async {
         // Who is told before they ask hears it all the same, and so is what was said before a reset.
@@ -116,23 +125,14 @@ fn on_this_thread<T>(work: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// The most clicks a second: of several times, until one is no better. A server that has just begun makes segments too.
+/// The most clicks a second: of few visitors and of many.
 fn peak(server: &Server, seconds: u64) -> f64 {
-    const MOST_TIMES: usize = 8;
-    let mut best = 0.0;
-    for _ in 0..MOST_TIMES {
-        let now = answered(server, seconds);
-        if now < best * 1.05 {
-            return now.max(best);
-        }
-        best = now;
-    }
-    best
+    answered(server, 64, seconds).max(answered(server, 512, seconds))
 }
 
-/// Clicks a second that are answered when each visitor waits for the one before.
-fn answered(server: &Server, seconds: u64) -> f64 {
-    const VISITORS: usize = 512;
+/// Clicks a second that are answered when each of so many visitors waits for the answer before, or for a moment when there
+/// was none.
+fn answered(server: &Server, visitors: usize, seconds: u64) -> f64 {
     let heard = Rc::<RefCell<Heard>>::default();
     let begun = Instant::now();
     on_this_thread(async {
@@ -141,11 +141,15 @@ fn answered(server: &Server, seconds: u64) -> f64 {
             let (heard, address) = (heard.clone(), server.edge);
             tokio::task::spawn_local(async move {
                 while Instant::now() < until {
+                    let before = heard.borrow().refused;
                     visit(address, heard.clone()).await;
+                    if heard.borrow().refused > before {
+                        sleep(Duration::from_millis(20)).await;
+                    }
                 }
             })
         };
-        let visitors: Vec<_> = (0..VISITORS).map(|_| visitor()).collect();
+        let visitors: Vec<_> = (0..visitors).map(|_| visitor()).collect();
         for visitor in visitors {
             visitor.await.expect("no panic");
         }
@@ -196,9 +200,7 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
     // Whoever waits for a connection has a descriptor.
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
-    let (measured, flooded) = if is_long() { (10, 60) } else { (1, 8) };
-    // As many may wait at once as there are descriptors for.
-    let most_at_once = maximum.unwrap_or(u64::MAX).saturating_sub(2_000) as f64;
+    let (measured, flooded) = if is_long() { (30, 60) } else { (3, 8) };
     let home = tempfile::tempdir().unwrap();
     // It is the processor that there is too little of: nobody waits for the disk.
     let config = vec![("edge", "workers = 1".into()), ("spool", "durability = \"process\"".into())];
@@ -212,22 +214,26 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
         let pid = server.pid().to_string();
         assert!(Command::new("taskset").args(["-a", "-p", "-c", "0", &pid]).status().unwrap().success());
     }
-    let peak = peak(&server, measured);
+    // A server that has just begun makes segments too.
+    answered(&server, 64, 2);
+    let first_peak = peak(&server, measured);
     let before = (redirected(&server), resident_kib(&server));
-    let Flood { all, answered_each_second, resident_kib } =
-        flood(&server, (2.0 * peak).min(most_at_once / HANGS.as_secs_f64().min(flooded as f64)), flooded);
-    let share = answered_each_second / peak;
+    let Flood { all, answered_each_second, resident_kib } = flood(&server, 2.0 * first_peak, flooded);
+    let answered_in_it = redirected(&server) - before.0;
+    // Of this server and this machine, as they were meanwhile.
+    let peaks = [first_peak, peak(&server, measured)];
+    let share = answered_each_second * 2.0 / peaks.iter().sum::<f64>();
     println!(
-        "peak {peak:.0}/s; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
+        "peak {peaks:.0?}/s before and after; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
          KiB of memory before {}, then {resident_kib:?}",
         share * 100.0,
         before.1
     );
-    // In a minute some do hang: the kernel lets in more than its queue holds.
-    assert!(all.hung == 0 || is_long(), "{all:?}");
-    assert!(share >= LEAST_SHARE, "{share}");
+    assert_eq!((all.hung, all.outside), (0, 0), "{all:?}");
+    assert!(all.refused + all.cut_off == 0 || counted(&server, "afflux_http_shut_total") > 0);
+    assert!(share >= LEAST_SHARE[usize::from(!is_long())], "{share}");
     // Answered is counted, and so is whoever was told.
-    assert_eq!(redirected(&server) - before.0, all.redirected as usize);
+    assert_eq!(answered_in_it, all.redirected as usize);
     assert_eq!(spooled(&server).len(), redirected(&server));
     assert!(counted(&server, "afflux_http_turned_away_total") >= all.told_503);
     let half = resident_kib.len() / 2;

@@ -168,7 +168,11 @@ impl Server {
     /// SIGTERM, then the end of the process.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
-        self.child.wait().expect("our child")
+        let status = self.child.wait().expect("our child");
+        if !status.success() {
+            eprintln!("{status}: {}", self.log());
+        }
+        status
     }
 
     pub fn wait(&mut self) -> ExitStatus {
