@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
 use super::guard::Guard;
 use super::handshake::{Handshake, Handshakes};
@@ -37,6 +38,8 @@ where
     stage: Stage<S, B, X, M>,
     /// Until its first turn.
     newcomer: Option<Newcomer>,
+    /// The runtime has looked at its socket, or will have at its next turn.
+    is_looked_at: bool,
 }
 
 /// What only TLS needs stands in boxes: a plain connection is no larger for it, and needs no allocation more.
@@ -80,16 +83,16 @@ where
     B::Error: Into<AnyError>,
 {
     pub(super) fn plain(stream: TcpStream, place: Place, service: S) -> Self {
-        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer: None }
+        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer: None, is_looked_at: false }
     }
 
     /// If it comes to speak HTTP/2, its streams run by `executor`.
     pub(super) fn tls(handshake: Handshake, service: S, executor: X) -> Self {
-        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: None }
+        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: None, is_looked_at: false }
     }
 
     pub(super) fn proxied(introduction: Introduction, welcome: Welcome<M, X>) -> Self {
-        Connection { stage: Stage::Proxied(introduction, Some(Box::new(welcome))), newcomer: None }
+        Connection { stage: Stage::Proxied(introduction, Some(Box::new(welcome))), newcomer: None, is_looked_at: false }
     }
 
     /// Counted until its first turn.
@@ -136,6 +139,12 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.is_looked_at, true) {
+            // Of a new socket nobody knows what waits there: this would be a turn for nothing, and whoever comes would be
+            // let in long before they can be answered. Who yields is woken when the runtime has looked at the sockets.
+            let _ = pin!(yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         self.newcomer = None;
         loop {
             match &mut self.stage {

@@ -40,6 +40,10 @@ pub fn listeners(
     tls: Vec<Vec<TcpListener>>,
     server: Option<&Arc<Server>>,
 ) -> Vec<Vec<Listener>> {
+    for socket in plain.iter().chain(&tls).flatten() {
+        // Where that cannot be had it works all the same.
+        let _ = http::wait_for_words(socket).inspect_err(|error| tracing::debug!("no deferred accept: {error}"));
+    }
     let proxies = house.proxies_at(ProxyListener::Listen);
     let proxies_tls = house.proxies_at(ProxyListener::TlsListen);
     let mut tls = tls.into_iter();

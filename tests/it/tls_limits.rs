@@ -124,6 +124,8 @@ fn e34_at_the_limit_of_connections_tls_clients_hear_503_and_beyond_it_an_alert()
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
     // There are 256 places to hear that in.
     let mut crowd: Vec<TcpStream> = (0..300).map(|_| connect(address)).collect();
+    // Each begins a handshake: who says nothing is accepted later.
+    crowd.iter_mut().for_each(|stream| stream.write_all(&[0x16]).unwrap());
     let alert = read_to_close(crowd.last_mut().unwrap());
     assert_eq!((alert.first(), alert.last()), (Some(&0x15), Some(&80)), "{alert:?}");
     assert!(!counts(&server, "no_room", 0));
