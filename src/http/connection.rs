@@ -82,17 +82,21 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<AnyError>,
 {
+    fn begins(stage: Stage<S, B, X, M>) -> Self {
+        Connection { stage, newcomer: None, is_looked_at: false }
+    }
+
     pub(super) fn plain(stream: TcpStream, place: Place, service: S) -> Self {
-        Connection { stage: Stage::Plain(http1(stream, place, service)), newcomer: None, is_looked_at: false }
+        Connection::begins(Stage::Plain(http1(stream, place, service)))
     }
 
     /// If it comes to speak HTTP/2, its streams run by `executor`.
     pub(super) fn tls(handshake: Handshake, service: S, executor: X) -> Self {
-        Connection { stage: Stage::Handshake(handshake, Some((service, executor))), newcomer: None, is_looked_at: false }
+        Connection::begins(Stage::Handshake(handshake, Some((service, executor))))
     }
 
     pub(super) fn proxied(introduction: Introduction, welcome: Welcome<M, X>) -> Self {
-        Connection { stage: Stage::Proxied(introduction, Some(Box::new(welcome))), newcomer: None, is_looked_at: false }
+        Connection::begins(Stage::Proxied(introduction, Some(Box::new(welcome))))
     }
 
     /// Counted until its first turn.

@@ -183,9 +183,10 @@ where
         }
     }
     door.drain();
-    // As many as a queue holds: whoever came before the stop is among them. Another process may share the queue and be
-    // the one that is meant to answer whoever comes now; without an end to it a crowd would keep this one.
-    for _ in 0..=BACKLOG {
+    // As many as a queue holds, and the line that was taken out of it: whoever came before the stop is among them. Another
+    // process may share the queue and be the one that is meant to answer whoever comes now; without an end to it a crowd
+    // would keep this one.
+    for _ in 0..=2 * BACKLOG {
         let Some((stream, peer)) = acceptor.next_waiting().await else { break };
         welcome(&mut acceptor, stream, peer);
     }

@@ -77,14 +77,17 @@ pub struct Trouble {
     pub lost: BTreeMap<Place, i64>,
     /// A record came back by no fault of its own: another one that went with it was refused.
     pub purged: bool,
+    /// A record of this topic was delivered before an earlier one of its spool, as when its partition has a new leader and
+    /// the old one was still to answer. A reader that takes the number that is due needs it once more, behind that one.
+    pub overtook: Option<Topic>,
     pub client: bool,
 }
 
 impl Trouble {
     pub fn is_none(&self) -> bool {
-        let Trouble { refused, outages, no_partition, lost, purged, client } = self;
+        let Trouble { refused, outages, no_partition, lost, purged, overtook, client } = self;
         let is_still = refused.is_empty() && outages.is_empty() && no_partition.is_empty() && lost.is_empty();
-        is_still && !purged && !client
+        is_still && !purged && overtook.is_none() && !client
     }
 
     /// `seq` of a record; a heartbeat or seal has none and is sent again in its time.
@@ -109,6 +112,11 @@ impl Trouble {
 
 impl Shipper {
     pub(super) fn recover(&mut self, mut trouble: Trouble) {
+        if let Some(topic) = trouble.overtook {
+            self.parts.metrics.count_error("overtook");
+            let topic = &self.routes[topic as usize].topic;
+            tracing::warn!(topic, "records were delivered before earlier ones; all spools go on from their cursors");
+        }
         self.give_up(&mut trouble);
         for (topic, why) in std::mem::take(&mut trouble.outages) {
             self.close(topic, why);

@@ -114,6 +114,8 @@ impl Shipper {
                     if !is_parked {
                         self.parked_in_a_row = 0;
                     }
+                } else if seq > ship.acked {
+                    trouble.overtook = Some(topic);
                 }
             }
             Sent::Heartbeat => {}

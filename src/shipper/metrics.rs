@@ -7,7 +7,7 @@ use crate::metrics::{Counter, Gauge, Page};
 use crate::spool::Topic;
 
 /// What went wrong, as labels; the place of each is its counter's.
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 16] = [
     "too_large",
     "refused",
     "unknown_topic",
@@ -22,6 +22,7 @@ pub const KINDS: [&str; 15] = [
     "panic",
     "shortage",
     "client",
+    "overtook",
     "disk",
 ];
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaRespErr as Error;
 
 use super::world::*;
-use crate::kafka::producer::Fault;
+use crate::kafka::producer::{Delivered, Fault, Report};
 use crate::shipper::failure::{Suspect, Trouble};
+use crate::shipper::hear::{Sent, ticket};
 use crate::shipper::reship;
 use crate::shipper::ship::{Seal, Ship, Taken};
 use crate::spool::{Durability, Known, Options, SpoolId, Spools, Topic};
@@ -277,4 +278,34 @@ fn r1_a_record_that_came_back_for_another_one_is_sent_again() {
     assert!(trouble.is_none(), "a heartbeat has its own time");
     trouble.add(Fault::Purged, SpoolId(1), Topic::Clicks, Some(3));
     assert!(!trouble.is_none());
+}
+
+/// A partition has a new leader, and what the old one did not answer is sent again behind what the new one was sent first.
+#[test]
+fn p27_what_was_delivered_before_an_earlier_record_is_sent_again_behind_it() {
+    let (home, mock) = (tempfile::tempdir().unwrap(), mock(1));
+    let spools = spools(home.path());
+    let mut writer = spools.writer(Topic::Clicks, 0).unwrap();
+    let (world, id) = (World::new(&spools, &mock.cluster), writer.id());
+    let mut shipper = world.shipper();
+    click(&mut writer, 0);
+    world.until(&mut shipper, "shipped", |shipper| shipper.ships.get(&id).is_some_and(|ship| ship.acked == 1));
+    mock.mock.broker_down(-1).unwrap();
+    (1..10).for_each(|number| click(&mut writer, number));
+    world.until(&mut shipper, "waiting", |shipper| shipper.ships[&id].pending.len() == 9);
+    let slot = shipper.ships[&id].slot.unwrap();
+    let told = |seq: u64| Report {
+        ticket: ticket(slot, Sent::Record(seq)),
+        result: Ok(Delivered { partition: 0, offset: Some(seq as i64) }),
+    };
+    let mut trouble = Trouble::default();
+    shipper.settle_reports(&mut vec![told(5), told(6)], &mut trouble);
+    assert_eq!((trouble.overtook, shipper.ships[&id].acked), (Some(Topic::Clicks), 1));
+    shipper.recover(trouble);
+    assert_eq!((world.metrics.resent.value(), shipper.ships[&id].sent), (9, 1));
+    mock.mock.broker_up(-1).unwrap();
+    assert_eq!(spools.close(), []);
+    world.until_done(&mut shipper);
+    let read = consume(&mock.cluster, Topic::Clicks);
+    assert_eq!((read[&id].next, read[&id].early), (10, 0));
 }
