@@ -332,9 +332,8 @@ fn e34_in_a_rush_no_more_are_let_in_than_get_their_turn() {
         inside = inside.max(door.door.open());
         std::thread::sleep(Duration::from_millis(1));
     }
-    // 64 of them new, and as many that were looked at before the runtime looked whether they have asked; the others wait in
-    // the kernel's queue and not in our memory.
-    assert!((1..=128).contains(&inside), "{inside} were inside at once");
+    // 64 of them new; the others wait in the kernel's queue and not in our memory.
+    assert!((1..=100).contains(&inside), "{inside} were inside at once");
     let heard: Vec<u16> = rush.iter_mut().flat_map(|stream| statuses(&read_all(stream))).collect();
     let told = heard.iter().filter(|status| **status == 503).count() as u64;
     assert_eq!((heard.len(), told), (400, door.door.turned_away()));
