@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::click::Answer;
+use crate::click::{Answer, Click};
 use crate::http1;
 use crate::http2::{self, Shared};
 use crate::lane::{Lane, StageRun};
@@ -53,13 +53,20 @@ pub async fn http1(lane: Rc<Lane>, stage: Rc<StageRun>, number: usize) {
             }
             asked => {
                 wire = None;
-                used = lane.failed(&stage, &click, sent.get(), asked.is_ok_and(|heard| was_told(heard.err())));
-                if stage.is_closed_loop() && !sent.get() {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                let is_told = asked.is_ok_and(|heard| was_told(heard.err()));
+                used = failed(&lane, &stage, &click, sent.get(), is_told).await;
             }
         }
     }
+}
+
+/// Tells the lane; returns when it happened.
+async fn failed(lane: &Lane, stage: &StageRun, click: &Click, was_sent: bool, is_told: bool) -> Instant {
+    let at = lane.failed(stage, click, was_sent, is_told);
+    if stage.is_closed_loop() && !was_sent {
+        tokio::time::sleep(PAUSE).await;
+    }
+    at
 }
 
 /// Whether the client came to know at once that there was no room: its connection was refused, or reset.
@@ -106,10 +113,8 @@ pub async fn http2(lane: Rc<Lane>, stage: Rc<StageRun>, shared: Rc<Shared>, numb
             }
             asked => {
                 shared.forget().await;
-                lane.failed(&stage, &click, sent.get(), asked.is_ok_and(|heard| was_told(heard.err())));
-                if stage.is_closed_loop() && !sent.get() {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                let is_told = asked.is_ok_and(|heard| was_told(heard.err()));
+                failed(&lane, &stage, &click, sent.get(), is_told).await;
             }
         }
     }

@@ -97,7 +97,8 @@ impl Acceptor {
     /// They are let in in their turn. When there are too many, all others are refused until the last of these was.
     fn look_who_waits(&mut self) {
         self.take_in();
-        if self.rush.is_too_long(self.line.len()) && self.gate.may_shut() && self.gate.shut().is_ok() {
+        if self.rush.is_too_long(self.line.len()) && self.gate.may_shut() {
+            self.gate.shut();
             self.door.count_shut();
         }
     }

@@ -19,24 +19,20 @@ use tokio::net::{TcpListener, TcpStream};
 use super::listen::{BACKLOG, is_ours};
 
 pub struct Gate {
-    socket: Socket,
+    socket: std::net::TcpListener,
+    /// The same, as the runtime watches it: it knows a socket by its descriptor, and one that has stopped listening is of no
+    /// more use to it. None while the gate is shut.
+    watched: Option<TcpListener>,
     may_shut: bool,
-}
-
-enum Socket {
-    Open(TcpListener),
-    Shut(std::net::TcpListener),
 }
 
 impl Gate {
     pub fn new(socket: std::net::TcpListener) -> io::Result<Gate> {
         socket.set_nonblocking(true)?;
         let may_shut = is_ours(&socket);
-        if may_shut {
-            // Another process may have shut it.
-            rustix::net::listen(&socket, BACKLOG)?;
-        }
-        Ok(Gate { socket: Socket::Open(TcpListener::from_std(socket)?), may_shut })
+        let mut gate = Gate { socket, watched: None, may_shut };
+        gate.open()?;
+        Ok(gate)
     }
 
     pub fn may_shut(&self) -> bool {
@@ -48,7 +44,7 @@ impl Gate {
         let accepted = ready!(self.open()?.poll_accept(cx));
         if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
             // Another process that has the same socket has shut it.
-            self.shut()?;
+            self.shut();
         }
         Poll::Ready(accepted)
     }
@@ -59,36 +55,29 @@ impl Gate {
         Ok(rustix::net::accept_with(self, flags)?.into())
     }
 
-    /// From here on everybody is refused. After an error nobody is.
-    pub fn shut(&mut self) -> io::Result<()> {
-        // The runtime knows a socket by its descriptor, and whoever stopped listening is of no more use to it.
-        let copy = self.as_fd().try_clone_to_owned()?;
-        let _ = rustix::net::shutdown(&copy, Shutdown::Read);
-        self.socket = Socket::Shut(copy.into());
-        Ok(())
+    /// From here on everybody is refused.
+    pub fn shut(&mut self) {
+        self.watched = None;
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
     }
 
     fn open(&mut self) -> io::Result<&TcpListener> {
-        if let Socket::Shut(socket) = &self.socket {
-            let copy = socket.try_clone()?;
-            if self.may_shut {
-                rustix::net::listen(&copy, BACKLOG)?;
+        match &mut self.watched {
+            Some(watched) => Ok(watched),
+            none => {
+                if self.may_shut {
+                    // This process has shut it, or another one.
+                    rustix::net::listen(&self.socket, BACKLOG)?;
+                }
+                Ok(none.insert(TcpListener::from_std(self.socket.try_clone()?)?))
             }
-            self.socket = Socket::Open(TcpListener::from_std(copy)?);
-        }
-        match &self.socket {
-            Socket::Open(listener) => Ok(listener),
-            Socket::Shut(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 }
 
 impl AsFd for Gate {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Open(listener) => listener.as_fd(),
-            Socket::Shut(listener) => listener.as_fd(),
-        }
+        self.socket.as_fd()
     }
 }
 
@@ -117,7 +106,7 @@ mod tests {
             let (mut gate, address) = gate();
             assert!(gate.may_shut());
             for _ in 0..3 {
-                gate.shut().unwrap();
+                gate.shut();
                 assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
                 assert!(
                     poll_fn(|cx| Poll::Ready(gate.poll_accept(cx).is_pending())).await,
@@ -136,7 +125,7 @@ mod tests {
         on_a_runtime(async {
             let (mut gate, address) = gate();
             let mut of_another = Gate::new(gate.as_fd().try_clone_to_owned().unwrap().into()).unwrap();
-            of_another.shut().unwrap();
+            of_another.shut();
             let _ = poll_fn(|cx| gate.poll_accept(cx)).await.unwrap_err();
             assert!(poll_fn(|cx| Poll::Ready(gate.poll_accept(cx).is_pending())).await);
             Client::connect(address).unwrap();
