@@ -27,9 +27,9 @@ const PART_PERCENT: u64 = 5;
 /// Short, so that nobody waits for the next one for long; a millisecond of it is the least that the kernel grants.
 const PERIOD_US: u64 = 20_000;
 
-/// Of the peak, what is answered while twice as many come: in a minute, and in some seconds. The aim is 0.9; with a part of a
-/// core peaks differ by a fifth from run to run, and the shares that were seen lie around the aim (`docs/benchmarks.md`).
-const LEAST_SHARE: [f64; 2] = [0.75, 0.6];
+/// Of the peak, what is answered while twice as many come: in the median of some minutes, and in a few seconds. With a part
+/// of a core peaks differ by a fifth from run to run (`docs/benchmarks.md`).
+const LEAST_SHARE: [f64; 2] = [0.9, 0.6];
 
 /// How long a visitor tries to get a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -200,7 +200,7 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
     // Whoever waits for a connection has a descriptor.
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
-    let (measured, flooded) = if is_long() { (30, 60) } else { (3, 8) };
+    let (rounds, measured, flooded) = if is_long() { (5, 8, 60) } else { (1, 3, 8) };
     let home = tempfile::tempdir().unwrap();
     // It is the processor that there is too little of: nobody waits for the disk.
     let config = vec![("edge", "workers = 1".into()), ("spool", "durability = \"process\"".into())];
@@ -216,26 +216,39 @@ fn e34_of_twice_as_many_as_it_has_time_for_as_many_are_answered_and_nobody_is_le
     }
     // A server that has just begun makes segments too.
     answered(&server, 64, 2);
-    let first_peak = peak(&server, measured);
-    let before = (redirected(&server), resident_kib(&server));
-    let Flood { all, answered_each_second, resident_kib } = flood(&server, 2.0 * first_peak, flooded);
-    let answered_in_it = redirected(&server) - before.0;
-    // Of this server and this machine, as they were meanwhile.
-    let peaks = [first_peak, peak(&server, measured)];
-    let share = answered_each_second * 2.0 / peaks.iter().sum::<f64>();
-    println!(
-        "peak {peaks:.0?}/s before and after; of twice as many for {flooded} s {answered_each_second:.0}/s were answered ({:.0} %): {all:?}; \
-         KiB of memory before {}, then {resident_kib:?}",
-        share * 100.0,
-        before.1
-    );
-    assert_eq!((all.hung, all.outside), (0, 0), "{all:?}");
-    assert!(all.refused + all.cut_off == 0 || counted(&server, "afflux_http_shut_total") > 0);
-    assert!(share >= LEAST_SHARE[usize::from(!is_long())], "{share}");
-    // Answered is counted, and so is whoever was told.
-    assert_eq!(answered_in_it, all.redirected as usize);
+    let mut shares = Vec::new();
+    let mut told = 0;
+    // The peaks of this server and this machine as they are meanwhile: before and after.
+    let mut before = peak(&server, measured);
+    for _ in 0..rounds {
+        let (answered, memory) = (redirected(&server), resident_kib(&server));
+        let Flood { all, answered_each_second, resident_kib } = flood(&server, 2.0 * before, flooded);
+        let answered_in_it = redirected(&server) - answered;
+        let after = peak(&server, measured);
+        let share = answered_each_second * 2.0 / (before + after);
+        println!(
+            "peak {before:.0}/s before and {after:.0}/s after; of twice as many for {flooded} s {answered_each_second:.0}/s \
+             were answered ({:.0} %): {all:?}; KiB of memory before {memory}, then {resident_kib:?}",
+            share * 100.0
+        );
+        assert_eq!((all.hung, all.outside), (0, 0), "{all:?}");
+        assert!(all.refused + all.cut_off == 0 || counted(&server, "afflux_http_shut_total") > 0);
+        // Answered is counted.
+        assert_eq!(answered_in_it, all.redirected as usize);
+        assert_flat(&resident_kib);
+        told += all.told_503;
+        shares.push(share);
+        before = after;
+    }
+    // So is whoever was told.
+    assert!(counted(&server, "afflux_http_turned_away_total") >= told);
     assert_eq!(spooled(&server).len(), redirected(&server));
-    assert!(counted(&server, "afflux_http_turned_away_total") >= all.told_503);
+    shares.sort_by(f64::total_cmp);
+    let share = shares[shares.len() / 2];
+    assert!(share >= LEAST_SHARE[usize::from(!is_long())], "the median of {shares:.2?}");
+}
+
+fn assert_flat(resident_kib: &[u64]) {
     let half = resident_kib.len() / 2;
     let most = |part: &[u64]| part.iter().copied().max().unwrap_or(0);
     let (first, second) = (most(&resident_kib[..half]), most(&resident_kib[half..]));
