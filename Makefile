@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 
-.PHONY: help run cluster cluster-down build release-pgo test test-faults lint fmt bench bench-parts bench-check clean
+.PHONY: help run cluster cluster-down build test test-faults lint fmt bench bench-parts bench-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +24,6 @@ cluster-down: ## stop the cluster; what was answered stays in data/cluster
 build: ## the binary with fat LTO: target/dist/afflux
 	@scripts/install build
 	@$(CARGO) build --locked --profile dist
-
-release-pgo: ## the same with the profile of a load, some per cent faster: target/pgo/afflux; takes a quarter of an hour
-	@scripts/install build pgo
-	@scripts/release-pgo
 
 test: ## everything that must hold: rules, lints, the service from outside, faults in their short form, the open internet, one machine and many
 	@scripts/install build test open deploy servers

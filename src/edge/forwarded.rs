@@ -14,7 +14,7 @@ const MOST_HOPS: usize = 32;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// How the address of a request that a trusted proxy handed on was found.
+/// How the address of a request that a proxy handed on was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Named by the field.
@@ -24,19 +24,22 @@ pub enum Forwarded {
     /// A hop that had to be read is no address: the peer's.
     Malformed,
     TooManyHops,
+    /// There is a field, and the peer is no trusted proxy: the peer's.
+    Untrusted,
 }
 
-pub const FORWARDED: [(Forwarded, &str); 4] = [
+pub const FORWARDED: [(Forwarded, &str); 5] = [
     (Forwarded::Named, "named"),
     (Forwarded::Absent, "absent"),
     (Forwarded::Malformed, "malformed"),
     (Forwarded::TooManyHops, "too_many_hops"),
+    (Forwarded::Untrusted, "untrusted"),
 ];
 
-/// Whom the request is from, and how that was found. `None`: the peer is no trusted proxy, whatever it says.
+/// Whom the request is from, and how that was found. `None`: the peer is no trusted proxy, and does not claim to be one.
 pub fn asks(peer: Peer, headers: &HeaderMap, trusted: &Networks) -> Option<(Peer, Forwarded)> {
     if !trusted.contains(peer.address) {
-        return None;
+        return headers.contains_key(FOR).then_some((peer, Forwarded::Untrusted));
     }
     let (address, found) = match source(headers, trusted) {
         Ok(Some(address)) => (address, Forwarded::Named),
@@ -160,7 +163,8 @@ mod tests {
     #[test]
     fn e40_others_are_not_believed_loopback_neither() {
         for peer in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8:2::1"] {
-            assert_eq!(found(peer, &["198.51.100.1"]), None);
+            assert_eq!(found(peer, &["198.51.100.1"]), Some((peer.to_owned(), Forwarded::Untrusted)));
+            assert_eq!(found(peer, &[]), None);
         }
     }
 

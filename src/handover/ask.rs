@@ -114,14 +114,16 @@ fn is_of_its_end(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
-/// Only what listens for TCP is taken for a listener.
+/// Only what listens for TCP is taken for a listener, or one that would and was shut in a rush (`http::gate`).
 fn named(door: DoorName, socket: OwnedFd) -> Result<Named, AskError> {
     let fd = socket.as_fd();
     let is_internet =
         [AddressFamily::INET, AddressFamily::INET6].contains(&socket_domain(fd).map_err(io::Error::from)?);
     let is_stream = socket_type(fd).map_err(io::Error::from)? == SocketType::STREAM;
-    if !is_internet || !is_stream || !socket_acceptconn(fd).map_err(io::Error::from)? {
+    let listens = socket_acceptconn(fd).map_err(io::Error::from)?;
+    let socket = TcpListener::from(socket);
+    if !is_internet || !is_stream || !(listens || crate::http::is_shut(&socket)) {
         return Err(AskError::Io(ErrorKind::InvalidData.into()));
     }
-    Ok(Named { door, socket: TcpListener::from(socket) })
+    Ok(Named { door, socket })
 }

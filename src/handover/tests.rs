@@ -184,6 +184,31 @@ fn p10_what_is_no_listener_or_not_what_was_said_is_not_taken() {
 }
 
 #[test]
+fn p10_a_listener_that_is_shut_in_a_rush_is_taken_and_a_connection_that_it_accepted_is_not() {
+    let one = Message::Sockets { door: DoorName::Edge, count: 1 };
+    let listener = || crate::http::listen(([127, 0, 0, 1], 0).into()).unwrap();
+    let (shut, open) = (listener(), listener());
+    let _client = TcpStream::connect(open.local_addr().unwrap()).unwrap();
+    let accepted = loop {
+        match open.accept() {
+            Ok((accepted, _)) => break accepted,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    };
+    let (shuts, takes) = (Arc::new(shut), one.clone());
+    let of_old = shuts.clone();
+    let found = asked_of(move |link| {
+        rustix::net::shutdown(&*of_old, rustix::net::Shutdown::Read).unwrap();
+        link.send(&takes, &[of_old.as_fd()]).unwrap();
+        link.send(&Message::All { count: 1 }, &[]).unwrap();
+    });
+    let Ok(Found::Running(_, sockets)) = found else { panic!("not taken") };
+    assert_eq!(sockets[0].socket.local_addr().unwrap(), shuts.local_addr().unwrap());
+    let found = asked_of(move |link| link.send(&one, &[accepted.as_fd()]).unwrap());
+    assert!(matches!(found, Err(AskError::Io(_))));
+}
+
+#[test]
 fn p10_of_a_process_that_dies_on_the_way_what_it_gave_is_taken() {
     for count in [0, 2] {
         let found = asked_of(move |link| {

@@ -33,7 +33,7 @@ const LAST_WAITS: usize = 20;
 pub struct Acceptor {
     gate: Gate,
     /// Those who came before the gate was shut, and have not been let in.
-    line: VecDeque<std::net::TcpStream>,
+    line: Line,
     door: Arc<Door>,
     words: Words,
     newcomers: Arc<Newcomers>,
@@ -51,7 +51,7 @@ impl Acceptor {
         words: Words,
         newcomers: Arc<Newcomers>,
     ) -> io::Result<Acceptor> {
-        let (gate, line) = (Gate::new(listener)?, VecDeque::new());
+        let (gate, line) = (Gate::new(listener)?, Line::at(door.clone()));
         let (rush, fails) = (Rush::default(), Fails::default());
         Ok(Acceptor { gate, line, door, words, newcomers, rush, pause: None, fails })
     }
@@ -69,7 +69,7 @@ impl Acceptor {
                 }
                 return Poll::Pending;
             }
-            let accepted = match self.line.pop_front() {
+            let accepted = match self.line.next() {
                 Some(waited) => with_peer(waited),
                 None => match self.gate.poll_accept(cx) {
                     Poll::Ready(accepted) => accepted,
@@ -94,20 +94,30 @@ impl Acceptor {
         }
     }
 
-    /// They are let in in their turn. When there are too many, all others are refused until the last of these was.
+    /// They are let in in their turn. When there are too many, all others are refused until the last of these was; where
+    /// nobody can be refused, the last ones are told that there is no room.
     fn look_who_waits(&mut self) {
         self.take_in();
-        if self.rush.is_too_long(self.line.len()) && self.gate.may_shut() {
+        let fitting = self.rush.fitting(self.line.len());
+        if fitting == self.line.len() {
+            return;
+        }
+        if self.gate.may_shut() {
             self.gate.shut();
             self.door.count_shut();
+            return;
+        }
+        while self.line.len() > fitting
+            && let Some(last) = self.line.give_up_last()
+        {
+            RESERVE.turn_away(last, &self.door, self.words);
         }
     }
 
     fn take_in(&mut self) {
-        let most = self.door.room().min(BACKLOG as usize);
-        while self.line.len() < most {
+        while self.line.len() < BACKLOG as usize && self.door.has_room_in_line() {
             match self.gate.accept_now() {
-                Ok(stream) if RESERVE.spares_what_was_accepted() => self.line.push_back(stream),
+                Ok(stream) if RESERVE.spares_what_was_accepted() => self.line.add(stream),
                 Ok(stream) => RESERVE.turn_away(stream, &self.door, self.words),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => break,
@@ -126,7 +136,7 @@ impl Acceptor {
     pub async fn next_waiting(&mut self) -> Option<(TcpStream, SocketAddr)> {
         let mut waits = 0;
         loop {
-            match self.line.pop_front().map_or_else(|| self.gate.accept_now(), Ok).and_then(with_peer) {
+            match self.line.next().map_or_else(|| self.gate.accept_now(), Ok).and_then(with_peer) {
                 Ok(accepted) if RESERVE.spares_what_was_accepted() => return Some(accepted),
                 Ok((stream, _)) => self.turn_away(stream),
                 Err(error) if is_of_one_connection(&error) => {}
@@ -167,6 +177,48 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         RESERVE.close(&self.door);
+    }
+}
+
+/// Those who were accepted and have not been let in: each takes a place of the door, so that no more are open than it may
+/// have.
+struct Line {
+    streams: VecDeque<std::net::TcpStream>,
+    door: Arc<Door>,
+}
+
+impl Line {
+    fn at(door: Arc<Door>) -> Line {
+        Line { streams: VecDeque::new(), door }
+    }
+
+    fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    fn add(&mut self, stream: std::net::TcpStream) {
+        self.door.stand_in_line();
+        self.streams.push_back(stream);
+    }
+
+    fn next(&mut self) -> Option<std::net::TcpStream> {
+        let first = self.streams.pop_front();
+        first.inspect(|_| self.door.leave_line(1))
+    }
+
+    fn give_up_last(&mut self) -> Option<std::net::TcpStream> {
+        let last = self.streams.pop_back();
+        last.inspect(|_| self.door.leave_line(1))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.door.leave_line(self.streams.len());
     }
 }
 

@@ -44,6 +44,11 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Whether it is one of ours that does not listen at this moment (`gate`), and no connection.
+pub fn is_shut(listener: &TcpListener) -> bool {
+    is_ours(listener) && socket2::SockRef::from(listener).peer_addr().is_err()
+}
+
 /// Whether `listen` made it, here or in the process before this one; supervisors share no ports unless they are told to.
 pub(super) fn is_ours(listener: &TcpListener) -> bool {
     socket2::SockRef::from(listener).reuse_port().is_ok_and(|shares| shares)

@@ -54,7 +54,7 @@ mod wire;
 pub use addresses::{PerAddress, Trusted};
 pub use forgotten::forget_body;
 pub use limits::{Bodies, Limits};
-pub use listen::{listen, wait_for_words};
+pub use listen::{is_shut, listen, wait_for_words};
 pub use places::{Cause, Door};
 pub use proxied::INTRODUCED;
 pub use refusal::{RETRY_AFTER_S, Refusal};

@@ -1,8 +1,8 @@
 //! Who is connected: the places of a door, and the one sweep that frees them.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use http::header::CONNECTION;
@@ -14,7 +14,7 @@ use super::limits::{Bodies, Limits};
 use super::proxied::ProxyCounts;
 use super::reserve::RESERVE;
 use super::rush::Newcomers;
-use super::watch::{TICK_MS, Wait, Watch};
+use super::watch::{Draining, TICK_MS, Wait, Watch};
 use crate::metrics::Counter;
 
 /// What the listeners of one door share: its bounds, and how many connections are open.
@@ -26,6 +26,8 @@ pub struct Door {
     open: AtomicUsize,
     /// Of these, those that are served.
     inside: AtomicUsize,
+    /// Accepted, and not let in yet.
+    in_line: AtomicUsize,
     /// And those of addresses that have too many: each is only told so.
     refused: AtomicUsize,
     addresses: Option<Addresses>,
@@ -35,7 +37,8 @@ pub struct Door {
     leaving: AtomicUsize,
     turned_away: Counter,
     shut: Counter,
-    draining: AtomicBool,
+    /// Since when it drains.
+    draining: OnceLock<Instant>,
     /// Of each listener.
     http2: Mutex<Vec<Arc<Http2Counts>>>,
 }
@@ -69,7 +72,7 @@ impl Door {
         // Soon there may be no descriptor for it.
         RESERVE.fill();
         let (open, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (turned_away, shut, draining) = (Counter::new(), Counter::new(), AtomicBool::new(false));
+        let (turned_away, shut, draining) = (Counter::new(), Counter::new(), OnceLock::new());
         let (http2, refused, without_room) = (Mutex::default(), AtomicUsize::new(0), Default::default());
         let (addresses, proxied) = (limits.per_address.clone().map(Addresses::new), ProxyCounts::default());
         Arc::new(Door {
@@ -78,6 +81,7 @@ impl Door {
             keeps,
             open,
             inside: AtomicUsize::new(0),
+            in_line: AtomicUsize::new(0),
             refused,
             addresses,
             without_room,
@@ -137,9 +141,17 @@ impl Door {
         self.shut.add_shared(1);
     }
 
-    /// How many more may be inside.
-    pub(super) fn room(&self) -> usize {
-        self.limits.connections.saturating_sub(self.inside.load(Relaxed))
+    /// Whether one more may be accepted who is not let in yet.
+    pub(super) fn has_room_in_line(&self) -> bool {
+        self.inside.load(Relaxed) + self.in_line.load(Relaxed) < self.limits.connections
+    }
+
+    pub(super) fn stand_in_line(&self) {
+        self.in_line.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn leave_line(&self, count: usize) {
+        self.in_line.fetch_sub(count, Relaxed);
     }
 
     /// Whether one more may stay for a moment after it was turned away. If so, it leaves by `left`.
@@ -157,7 +169,7 @@ impl Door {
 
     /// True once it answers with `Connection: close`.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining.get().is_some()
     }
 
     /// Says in an answer that it is the connection's last while the door drains. The guard tells hyper so of requests that
@@ -170,7 +182,7 @@ impl Door {
     }
 
     pub(super) fn drain(&self) {
-        self.draining.store(true, Relaxed);
+        self.draining.get_or_init(Instant::now);
     }
 }
 
@@ -217,14 +229,16 @@ impl Places {
     /// A place for a new connection; `None` when there is not even one to say no in.
     pub fn take(self: &Arc<Places>) -> Option<Place> {
         let Limits { connections, surplus, .. } = self.door.limits;
+        // Who stands in a line has been accepted too.
+        let in_line = self.door.in_line.load(Relaxed);
         let before = self.door.open.fetch_add(1, Relaxed);
-        if before >= connections + surplus {
+        if before + in_line >= connections + surplus {
             self.door.open.fetch_sub(1, Relaxed);
             self.door.count_without_room(Cause::Connections);
             return None;
         }
         // Those that are only told that there is no room take nobody's place.
-        let is_surplus = self.door.inside.fetch_add(1, Relaxed) >= connections;
+        let is_surplus = self.door.inside.fetch_add(1, Relaxed) + in_line >= connections;
         if is_surplus {
             self.door.inside.fetch_sub(1, Relaxed);
             self.door.count_without_room(Cause::Connections);
@@ -254,7 +268,8 @@ impl Places {
     pub fn sweep(&self) {
         let now = u32::try_from(1 + self.started.elapsed().as_millis() / TICK_MS).unwrap_or(u32::MAX);
         self.tick.store(now, Relaxed);
-        let draining = self.door.is_draining();
+        let draining =
+            self.door.draining.get().map(|since| Draining { since: since.elapsed(), bodies: self.door.bodies });
         for watch in self.slots().watches.iter().flatten() {
             watch.sweep(&self.door.limits, now, draining);
         }

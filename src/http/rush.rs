@@ -8,7 +8,8 @@
 //! until they have had their turn (`gate`): the kernel refuses them, at once and for nothing. Without that the queue would
 //! only make everybody wait, and when it is full the kernel lets clients believe that they are connected, and forgets them.
 //! To tell all of them 503 would cost half of the answers, as a refusal costs a good part of what an answer costs; of those
-//! who come while the rush lasts one in [`TOLD`] is told. That a queue is judged by how long it stands, and how long one waits
+//! who come while the rush lasts one in [`TOLD`] is told. Only where a socket is a supervisor's, and may not be shut, all are
+//! told for whom there is no time. That a queue is judged by how long it stands, and how long one waits
 //! in it, and not by its length, is what CoDel does (RFC 8289 3.1).
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -97,17 +98,18 @@ impl Rush {
         now.duration_since(since) >= self.patience(now)
     }
 
-    /// Whether so many wait too long, as fast as others had their turn up to now.
-    pub fn is_too_long(&mut self, waiting: usize) -> bool {
+    /// How many of those who wait do not wait too long, as fast as others had their turn up to now.
+    pub fn fitting(&mut self, waiting: usize) -> usize {
         let now = Instant::now();
         let stood = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let wait = stood.as_secs_f64() * waiting as f64 / f64::from(self.came.max(1));
-        let is_too_long = wait > self.patience(now).as_secs_f64() / 2.0;
-        if is_too_long {
-            self.known = Some(now);
-        }
+        let most = self.patience(now).as_secs_f64() / 2.0;
         self.rests();
-        is_too_long
+        if wait <= most {
+            return waiting;
+        }
+        self.known = Some(now);
+        (waiting as f64 * most / wait) as usize
     }
 
     /// Somebody was accepted.
@@ -178,15 +180,15 @@ mod tests {
         assert!(rush.stands());
         // 1,000 came in a fifth of a second: 400 more take less than a tenth, and 600 more do not.
         (0..1_000).for_each(|_| rush.comes());
-        assert!(!rush.is_too_long(400));
+        assert_eq!(rush.fitting(400), 400);
         assert!(!rush.stands());
         is_older(&mut rush, STANDS);
         (0..1_000).for_each(|_| rush.comes());
-        assert!(rush.is_too_long(600));
+        assert!((490..=500).contains(&rush.fitting(600)), "half of a fifth of a second is for half of a thousand");
         assert!(!rush.stands());
         is_older(&mut rush, STILL_STANDS);
         assert!(rush.stands(), "it is looked at again soon");
-        assert!(!rush.is_too_long(0), "nobody waits");
+        assert_eq!(rush.fitting(0), 0, "nobody waits");
     }
 
     #[test]
@@ -194,7 +196,7 @@ mod tests {
         let mut rush = Rush::default();
         assert!(!rush.stands());
         is_older(&mut rush, STANDS);
-        assert!(rush.is_too_long(10), "nobody had a turn");
+        assert_eq!(rush.fitting(10), 0, "nobody had a turn");
         assert_eq!(told(&mut rush), 25);
         is_older(&mut rush, CALM);
         assert_eq!(told(&mut rush), 0);

@@ -318,9 +318,8 @@ fn e34_who_is_turned_away_unheard_reads_why_and_is_counted_once() {
     assert_eq!(door.door.open(), 1);
 }
 
-#[test]
-fn e34_in_a_rush_no_more_are_let_in_than_get_their_turn() {
-    let door = open(Bodies::Forgotten, Limits::new(1_000));
+/// 400 at once of whom each takes two milliseconds: the most that were inside, and what they heard.
+fn in_a_rush(door: &TestDoor) -> (usize, Vec<u16>) {
     let speaks = |_| {
         let mut stream = door.connect();
         stream.write_all(b"GET /busy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -332,12 +331,33 @@ fn e34_in_a_rush_no_more_are_let_in_than_get_their_turn() {
         inside = inside.max(door.door.open());
         std::thread::sleep(Duration::from_millis(1));
     }
-    // 64 of them new; the others wait in the kernel's queue and not in our memory.
-    assert!((1..=100).contains(&inside), "{inside} were inside at once");
     let heard: Vec<u16> = rush.iter_mut().flat_map(|stream| statuses(&read_all(stream))).collect();
     let told = heard.iter().filter(|status| **status == 503).count() as u64;
     assert_eq!((heard.len(), told), (400, door.door.turned_away()));
     assert_eq!(door.answered(), 400 - told);
+    (inside, heard)
+}
+
+#[test]
+fn e34_in_a_rush_no_more_are_let_in_than_get_their_turn() {
+    let door = open(Bodies::Forgotten, Limits::new(1_000));
+    let (inside, _) = in_a_rush(&door);
+    // 64 of them new; the others wait in the kernel's queue and not in our memory.
+    assert!((1..=100).contains(&inside), "{inside} were inside at once");
+}
+
+#[test]
+fn e34_in_a_rush_at_a_socket_of_a_supervisor_those_are_told_for_whom_there_is_no_time() {
+    let door = open_at(Bodies::Forgotten, Limits::new(1_000), |socket| {
+        rustix::net::sockopt::set_socket_reuseport(&socket, false).unwrap();
+        Listener::plain(socket)
+    });
+    let (inside, heard) = in_a_rush(&door);
+    assert!((1..=100).contains(&inside), "{inside} were inside at once");
+    let told = heard.iter().filter(|status| **status == 503).count();
+    assert!((50..350).contains(&told), "{told} of 400");
+    assert_eq!(door.door.shut(), 0, "it is not ours to shut");
+    assert!(statuses(&door.exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [200]);
 }
 
 #[test]
@@ -359,6 +379,16 @@ fn p7_p8_a_drain_finishes_what_is_in_flight_and_says_close() {
     assert_eq!(read_all(&mut kept), "");
     door.ended.recv_timeout(Duration::from_secs(3)).unwrap();
     assert!(TcpStream::connect(door.address).is_err());
+}
+
+#[test]
+fn p7_a_body_that_never_comes_does_not_hold_up_a_drain() {
+    let door = open(Bodies::Forgotten, Limits::new(100));
+    let mut owing = door.connect();
+    owing.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n").unwrap();
+    read_until(&mut owing, ">");
+    door.stop.send(true).unwrap();
+    door.ended.recv_timeout(Duration::from_secs(3)).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::limits::Limits;
+use super::limits::{Bodies, Limits};
 
 #[derive(Default)]
 pub struct Watch {
@@ -121,25 +121,32 @@ impl Watch {
     }
 
     /// Ends the connection if anything took too long. A silent close: there is nothing to say to who does not listen.
-    pub fn sweep(&self, limits: &Limits, now: u32, draining: bool) {
+    pub fn sweep(&self, limits: &Limits, now: u32, draining: Option<Draining>) {
         let overdue = |since: &AtomicU32, limit: Duration| {
             let since = since.load(Relaxed);
             since != 0 && u128::from(now.saturating_sub(since)) * TICK_MS > limit.as_millis()
         };
         // While draining nobody waits for a further request, and only a little for the first.
-        let idle = match (draining, self.asked.load(Relaxed)) {
+        let idle = match (draining.is_some(), self.asked.load(Relaxed)) {
             (false, _) => limits.idle,
             (true, _) if self.tell_goodbye() => Duration::MAX,
             (true, 0) => DRAIN_FIRST,
             (true, _) => Duration::ZERO,
         };
-        let handshake = if draining { DRAIN_HANDSHAKE } else { limits.handshake };
+        let handshake = if draining.is_some() { DRAIN_HANDSHAKE } else { limits.handshake };
+        let body = match draining {
+            None => limits.body,
+            // Its request was answered without it.
+            Some(Draining { bodies: Bodies::Forgotten, .. }) => DRAIN_FORGOTTEN_BODY,
+            Some(Draining { bodies: Bodies::Passed, .. }) => limits.body.min(DRAIN_BODY),
+        };
         if overdue(&self.handshake, handshake)
             || overdue(&self.head, limits.head)
-            || overdue(&self.body, limits.body)
+            || overdue(&self.body, body)
             || overdue(&self.write, limits.write)
             || overdue(&self.farewell, limits.farewell)
             || overdue(&self.idle, idle) && !self.is_sent_away(now)
+            || draining.is_some_and(|draining| draining.is_long_enough())
         {
             self.end();
         }
@@ -170,9 +177,52 @@ impl Watch {
     }
 }
 
+/// A door that is about to close, as the sweep finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Draining {
+    pub since: Duration,
+    pub bodies: Bodies,
+}
+
+impl Draining {
+    /// Answers of such a door are short: whoever is still there keeps it open, by one stream of HTTP/2 after the other.
+    fn is_long_enough(self) -> bool {
+        self.bodies == Bodies::Forgotten && self.since > DRAIN_MOST
+    }
+}
+
 /// Milliseconds of a tick.
 pub const TICK_MS: u128 = 100;
 /// How long a connection may stay without a first request while the door drains.
 const DRAIN_FIRST: Duration = Duration::from_secs(1);
 /// From the accept to the end of a handshake while the door drains.
 const DRAIN_HANDSHAKE: Duration = Duration::from_secs(2);
+/// From the end of a head to the end of its body while the door drains: one that nobody reads, and one that is an order.
+const DRAIN_FORGOTTEN_BODY: Duration = Duration::from_secs(1);
+const DRAIN_BODY: Duration = Duration::from_secs(10);
+/// Longer than all the others of a drain, and than a click waits for the disk unless an operator lets it wait for longer.
+const DRAIN_MOST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p7_whoever_goes_on_asking_does_not_hold_up_a_drain_for_ever() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let ends = |bodies, since| {
+            let task = runtime.spawn(std::future::pending::<()>());
+            let watch = Watch::accepted(Wait::Idle, 1);
+            watch.runs_as(task.abort_handle());
+            // Its idleness has ended, and none of its bodies is late: it asks again and again.
+            watch.asked();
+            watch.ends(Wait::Idle);
+            watch.starts(Wait::Body, 5);
+            watch.sweep(&Limits::new(1), 6, Some(Draining { since, bodies }));
+            runtime.block_on(async { tokio::time::timeout(Duration::from_millis(100), task).await.is_ok() })
+        };
+        let later = DRAIN_MOST + Duration::from_millis(1);
+        assert_eq!([DRAIN_MOST, later].map(|since| ends(Bodies::Forgotten, since)), [false, true]);
+        assert!(!ends(Bodies::Passed, later), "an answer of this door may take as long as its reader needs");
+    }
+}

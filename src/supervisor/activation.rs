@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::net::sockopt::{set_tcp_nodelay, socket_acceptconn};
+use rustix::net::sockopt::{set_socket_reuseport, set_tcp_nodelay, socket_acceptconn};
 
 use crate::handover::{DoorName, Named};
 
@@ -41,9 +41,12 @@ pub fn activated() -> Result<Vec<Named>, ActivationError> {
         if !listens {
             return Err(wrong("it does not listen".to_owned()));
         }
-        // As those that we bind ourselves.
-        let prepared =
-            socket.set_nonblocking(true).and_then(|()| set_tcp_nodelay(&socket, true).map_err(io::Error::from));
+        // As those that we bind ourselves; but by SO_REUSEPORT we know ours, that may be shut in a rush (`http::gate`). The
+        // port stays shared without it.
+        let prepared = socket
+            .set_nonblocking(true)
+            .and_then(|()| set_tcp_nodelay(&socket, true).map_err(io::Error::from))
+            .and_then(|()| set_socket_reuseport(&socket, false).map_err(io::Error::from));
         prepared.map_err(|error| wrong(error.to_string()))?;
         sockets.push(Named { door, socket });
     }

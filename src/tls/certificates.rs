@@ -56,6 +56,19 @@ impl Certificates {
         Ok(Certificates { all, by_name, default })
     }
 
+    /// Each that somebody gets, with the first name for which they do: one that was renewed in another file is none of
+    /// them.
+    pub fn served(&self) -> impl Iterator<Item = (String, &Certificate)> {
+        let is_served = |name: &str, index| {
+            self.by_name.get(name).is_some_and(|choices| choices.iter().any(|choice| choice.index == index))
+        };
+        self.all.iter().enumerate().filter_map(move |(index, certificate)| {
+            let name = certificate.names.iter().find(|name| is_served(name, index));
+            let default = self.default.iter().any(|choice| choice.index == index).then(|| certificate.name());
+            Some((name.cloned().or(default)?, certificate))
+        })
+    }
+
     /// The certificate for a client that asks for `name` and can verify `schemes`. Where it can verify none, one all the
     /// same: rustls then tells it what is missing.
     pub fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {

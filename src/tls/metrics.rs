@@ -118,9 +118,8 @@ fn write_certificates(doors: &[(&str, &Server)], page: &mut Page) {
         results.push(([("door", *door), ("result", "success")], current.succeeded.value()));
         results.push(([("door", *door), ("result", "failure")], current.failed.value()));
         taken.push(([("door", *door)], u8::from(current.last_reload_successful())));
-        for certificate in &current.certificates().all {
-            let (name, algorithm) = (certificate.name(), certificate.algorithm.to_string());
-            expiries.push((*door, name, algorithm, certificate.not_after.0 / 1_000));
+        for (name, certificate) in current.certificates().served() {
+            expiries.push((*door, name, certificate.algorithm.to_string(), certificate.not_after.0 / 1_000));
         }
     }
     page.counter("afflux_tls_reloads_total", "Reloads of certificates by result.", &samples(&results));

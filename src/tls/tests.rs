@@ -205,6 +205,9 @@ fn p9_what_has_expired_stays_beside_others_and_takes_the_place_of_none_that_is_g
     long.put(home.path(), "b");
     server.current.reload(later);
     assert_eq!((server.current.last_reload_successful(), expired()), (true, vec![true, false, false]));
+    let certificates = server.current.certificates();
+    let served: Vec<_> = certificates.served().map(|(name, one)| (name, one.is_expired)).collect();
+    assert_eq!(served, [("b.example".to_owned(), false), ("a.example".to_owned(), false)], "one figure for each name");
     let new = CertificateDer::from_pem_file(home.path().join("c.crt")).unwrap();
     let chosen = server.current.certificates().choose(Some("a.example"), &[ECDSA]);
     assert_eq!(chosen.unwrap().end_entity_cert().unwrap(), &new);

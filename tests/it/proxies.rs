@@ -181,6 +181,8 @@ fn e40_nobody_else_is_believed_loopback_neither() {
         let answer = get(&server, &said);
         assert!(!answer.header("set-cookie").unwrap().contains("Secure"), "{answer:?}");
         assert_eq!(addresses(&server), ["127.0.0.1"]);
+        let untrusted = format!("afflux_edge_forwarded_total{{address=\"untrusted\"}} {}", u8::from(!lines.is_empty()));
+        wait_until(|| counts(&server, &untrusted));
     }
 }
 
