@@ -45,9 +45,6 @@ pub fn edge(file: Option<&Path>, allow_changed_terms: bool, takeover: bool) -> R
         logging::start();
         let descriptors = descriptors::raise();
         let cluster = required(&config, &[("click.keys_file", config.click.keys_file.is_some())])?;
-        let directory = config.data_directory();
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure::io(format!("store.path: {}: {error}", directory.display())))?;
         let hints = Hints::build(&config)?;
         let house = House::build(Base::build(config, KeysFrom::File)?)?;
         let tls = TlsOfDoors::load(&house.config)?;

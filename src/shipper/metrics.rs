@@ -62,9 +62,11 @@ pub struct Left {
 
 impl ShipperMetrics {
     pub fn count_error(&self, kind: &str) {
-        let place = KINDS.iter().position(|known| *known == kind);
+        let place_of = |kind: &str| KINDS.iter().position(|known| *known == kind);
         // What has no name of its own is the client's.
-        self.errors[place.unwrap_or(KINDS.len() - 2)].add(1);
+        if let Some(place) = place_of(kind).or_else(|| place_of("client")) {
+            self.errors[place].add(1);
+        }
     }
 
     pub fn count_parked(&self, why: &str) {

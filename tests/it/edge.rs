@@ -19,6 +19,16 @@ fn start(home: &Path) -> Start {
     Start { config, role: Some("edge"), ..Start::default() }
 }
 
+/// As in a container, whose config lies where nothing can be written.
+#[test]
+fn an_edge_needs_no_directory_but_its_spools() {
+    let home = tempfile::tempdir().unwrap();
+    let environment = vec![("AFFLUX__STORE__PATH".to_owned(), "/dev/null/afflux.sqlite".to_owned())];
+    let server = Server::start(home.path(), &Start { environment, ..start(home.path()) });
+    assert_eq!(server.edge().get("/phone", &[]).status, 302);
+    assert!(server.log().contains("no process can take over from this one"), "{}", server.log());
+}
+
 #[test]
 fn p17_an_edge_without_keys_or_kafka_does_not_start_and_says_so_at_once() {
     let home = tempfile::tempdir().unwrap();

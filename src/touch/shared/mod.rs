@@ -41,7 +41,7 @@ const MAX_READ: usize = 65_536;
 pub struct Position {
     /// The first offset that is not indexed.
     pub next: i64,
-    /// Of the record before it: xxh3 of spool and number; 0 when there is none. Another topic has another.
+    /// Of the record before it: its xxh3; 0 when there is none. Another topic has another.
     pub last: u64,
 }
 
