@@ -91,6 +91,6 @@ pub fn write(workers: &[Arc<Metrics>], unheard: &Unheard, page: &mut Page) {
     page.counter("afflux_edge_flagged_total", "Clicks by label.", &samples);
     let forwarded = FORWARDED.map(|(found, name)| ([("address", name)], sum(&|m| m.forwarded[found as usize].value())));
     let samples: Vec<_> = forwarded.iter().map(|(label, value)| (&label[..], *value)).collect();
-    let help = "Requests of trusted proxies, by what X-Forwarded-For said of the visitor's address.";
+    let help = "Requests of proxies, by what X-Forwarded-For said of the visitor's address and who said it.";
     page.counter("afflux_edge_forwarded_total", help, &samples);
 }
